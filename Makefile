@@ -1,0 +1,45 @@
+# Everything runs in .venv, which the first target that needs it makes from python3 (3.11 or newer) alone.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: html test serve bench clean help
+
+PYTHON ?= $(shell for python in python3.11 python3; do \
+	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+PORT ?= 8000
+JOBS ?= auto
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
+		printf '  make %-8s %s\n' "$$target" "$$text"; done
+
+html: $(STAMP) ## build the site into _build/html; any warning is an error
+	@$(BIN)/sphinx-build -b html -W --keep-going -n -j $(JOBS) -d _build/doctrees . _build/html \
+	|| { rm -rf _build/doctrees; exit 1; } # so that the next build warns again
+
+test: $(STAMP) ## ruff, mypy --strict, and every test and example
+	$(BIN)/ruff check
+	$(BIN)/mypy --strict src
+	$(BIN)/pytest
+
+serve: html ## build, then serve the site on 127.0.0.1 (PORT=8000)
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+bench: $(STAMP) ## measure, and print the figures
+	$(BIN)/python bench/bench.py
+
+clean: ## remove everything that was built, .venv too
+	rm -rf $(VENV) _build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt
+	@[ -n "$(PYTHON)" ] || { echo "needs Python 3.11 or newer with its venv module" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt hatchling editables
+	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[docs,prove,test]'
+	@touch $@

@@ -1,0 +1,86 @@
+"""Sphinx settings; everything particular to the specification is in ``specctrl.sphinxext``."""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "src"))
+os.environ["PYTHONPATH"] = str(ROOT / "src")  # the kernels that run the cells inherit it
+os.environ.setdefault("PYTHONHASHSEED", "0")  # and print sets in one order, in every build
+warnings.filterwarnings("ignore", category=DeprecationWarning, module="sphinx_autodoc_typehints")
+
+from specctrl.content import digest  # noqa: E402 - the path had to be set first
+
+project = "Virtual IA32_SPEC_CTRL"
+author = "the specctrl authors"
+copyright = "2026, the specctrl authors"
+release = "0.1.0"
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx_autodoc_typehints",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "specctrl.sphinxext",
+]
+root_doc = "index"
+include_patterns = ["index.md", "spec/**"]
+exclude_patterns = ["_build", "**/.ipynb_checkpoints"]
+source_suffix = {".md": "myst-nb"}
+nitpicky = True
+nitpick_ignore_regex = [
+    # The standard library's inventory would have to be fetched. Nothing of specctrl is ever ignored.
+    (r"py:.*", r"(abc|argparse|collections|enum|functools|os|pathlib|types|typing)\..*"),
+    (r"py:.*", r"(Any|Callable|Iterator|Iterable|Mapping|Path|Sequence)"),
+    (r"py:class", r"P"),  # a parameter specification is no class
+]
+
+# Pages
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "fieldlist"]
+myst_heading_anchors = 3
+nb_execution_mode = "cache"
+# The cache's own key is the cells alone; with the sources in its path, cells run again when src/ changes.
+nb_execution_cache_path = str(ROOT / "_build" / "nbcache" / digest(ROOT))
+nb_execution_timeout = 120
+nb_execution_raise_on_error = False  # with True and -j auto the traceback is lost, and builds can hang
+nb_execution_show_tb = True
+nb_merge_streams = True
+
+# Code
+autodoc_member_order = "bysource"
+autodoc_default_options = {"no-value": True}  # a table's value is shown where it is explained
+autodoc_typehints = "none"  # sphinx_autodoc_typehints writes them
+always_use_bars_union = True
+typehints_use_signature = True
+typehints_use_signature_return = True
+typehints_document_rtype = False
+python_use_unqualified_type_names = True
+copybutton_exclude = ".linenos, .gp, .go"
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+source_modules = [  # every public function, class and method of these stands in a chapter
+    "specctrl.words",
+    "specctrl.processor",
+    "specctrl.kvm.system",
+    "specctrl.kvm.vm",
+    "specctrl.kvm.vcpu",
+    "specctrl.kvm.state",
+    "specctrl.kvm.entry",
+    "specctrl.kvm.msrs",
+    "specctrl.kvm.filters",
+    "specctrl.kvm.nested",
+]
+
+# Site
+html_theme = "furo"
+html_title = "Virtual IA32_SPEC_CTRL — executable specification"
+html_static_path = ["spec/_static"]
+html_css_files = ["spec.css"]
+html_js_files = [("spec.js", {"defer": "defer"})]
+html_theme_options = {"top_of_page_buttons": []}  # they stand outside every landmark
+html_copy_source = False
+html_show_sphinx = False
+html_last_updated_fmt = None  # two builds of one commit are the same bytes

@@ -1,0 +1,140 @@
+"""Reporting a run: text for people, JSON and JUnit for programs; and the exit status."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from xml.etree import ElementTree
+
+from specctrl.scenario.kinds import Json, quoted
+from specctrl.scenario.running import FAIL, OTHER_PROFILE, PASS, STATUSES, UNSUPPORTED, Result
+
+ALL_PASSED, MISMATCH, INVALID, NOTHING_RAN = 0, 1, 2, 3
+"""Exit statuses of ``specctrl run``."""
+
+
+@dataclass(slots=True)
+class Report:
+    """The results of a run so far; ``broken`` says how the target broke, if it did."""
+
+    total: int
+    max_unsupported: int | None
+    results: list[Result] = field(default_factory=list)
+    broken: str = ""
+
+    def counts(self) -> dict[str, int]:
+        """How many scenarios had each result; those that a broken target left over are ``not-run``."""
+        counted = Counter(result.status for result in self.results)
+        counts = {status: counted[status] for status in STATUSES}
+        if self.total > len(self.results):
+            counts["not-run"] = self.total - len(self.results)
+        return counts
+
+    def too_many_unsupported(self) -> bool:
+        """Whether more scenarios were unsupported than allowed."""
+        return self.max_unsupported is not None and self.counts()[UNSUPPORTED] > self.max_unsupported
+
+    def exit_status(self) -> int:
+        """The status of the command."""
+        counts = self.counts()
+        if self.broken or counts[FAIL] or self.too_many_unsupported():
+            return MISMATCH
+        return ALL_PASSED if counts[PASS] else NOTHING_RAN
+
+
+def as_text(result: Result) -> str:
+    """One result as lines of text."""
+    lines = [f"{result.status:<13} {result.scenario.id}"]
+    if result.status == OTHER_PROFILE:
+        lines[0] += f": {result.why}"
+    elif result.status == UNSUPPORTED:
+        lines[0] += f": {_place(result)}{result.why}"
+    elif result.status == FAIL:
+        lines[0] += f" ({result.scenario.file})" if result.scenario.file else ""
+        lines.append(f"  {_place(result)}{result.why}")
+        lines.append(f"  expected {quoted_whole(result.expected)}")
+        lines.append(f"  observed {quoted_whole(result.observed)}")
+    return "\n".join(lines)
+
+
+def quoted_whole(value: Json) -> str:
+    """A JSON value on one line, cut only when it is far too long for a screen."""
+    return quoted(value, 600)
+
+
+def _place(result: Result) -> str:
+    return "" if result.step is None else f"/steps/{result.step} {result.op}: "
+
+
+def summary(report: Report) -> str:
+    """The last lines: all counts, and why the status is not 0."""
+    counted = ", ".join(f"{number} {status}" for status, number in report.counts().items())
+    lines = [f"{report.total} scenario{'s' if report.total != 1 else ''}: {counted}"]
+    if report.broken:
+        lines.append(f"the run is broken: {report.broken}")
+    elif report.too_many_unsupported():
+        lines.append(f"more unsupported than the {report.max_unsupported} allowed (--max-unsupported)")
+    elif report.exit_status() == NOTHING_RAN:
+        lines.append("nothing could run")
+    return "\n".join(lines)
+
+
+def as_json(report: Report) -> dict[str, Json]:
+    """The whole run as one JSON object."""
+    return {
+        "status": report.exit_status(),
+        "counts": report.counts(),
+        **({"broken": report.broken} if report.broken else {}),
+        "results": [_result_json(result) for result in report.results],
+    }
+
+
+def _result_json(result: Result) -> dict[str, Json]:
+    document: dict[str, Json] = {
+        "id": result.scenario.id,
+        "file": result.scenario.file,
+        "profile": result.scenario.profile,
+        "target": result.target,
+        "result": result.status,
+    }
+    if result.step is not None:
+        document |= {"step": result.step, "op": result.op}
+    if result.why:
+        document["why"] = result.why
+    if result.status == FAIL:
+        document |= {"expected": result.expected, "observed": result.observed}
+    return document
+
+
+def as_junit(report: Report) -> str:
+    """The whole run as a JUnit file; unsupported and other-profile are skipped there, with the reason."""
+    counts = report.counts()
+    suite = ElementTree.Element("testsuite", {
+        "name": "specctrl run",
+        "tests": str(len(report.results) + (1 if report.broken else 0)),
+        "failures": str(counts[FAIL]),
+        "errors": "1" if report.broken else "0",
+        "skipped": str(counts[UNSUPPORTED] + counts[OTHER_PROFILE]),
+    })
+    for result in report.results:
+        case = _case(suite, result.scenario.id, f"specctrl.{result.target}")
+        if result.status == FAIL:
+            message = _place(result) + result.why
+            failure = ElementTree.SubElement(case, "failure", {"message": _clean(message)})
+            failure.text = _clean(as_text(result))
+        elif result.status != PASS:
+            message = f"{result.status}: {_place(result)}{result.why}"
+            ElementTree.SubElement(case, "skipped", {"message": _clean(message)})
+    if report.broken:
+        case = _case(suite, "the target works", "specctrl")
+        ElementTree.SubElement(case, "error", {"message": _clean(report.broken)})
+    ElementTree.indent(suite)
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _case(suite: ElementTree.Element, name: str, owner: str) -> ElementTree.Element:
+    return ElementTree.SubElement(suite, "testcase", {"classname": _clean(owner), "name": _clean(name)})
+
+
+def _clean(text: str) -> str:
+    """Characters that XML cannot hold, replaced."""
+    return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)

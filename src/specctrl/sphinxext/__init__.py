@@ -1,0 +1,51 @@
+"""The site's Sphinx extension: rules, live source, bit layouts and scenarios in the pages."""
+
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.util.typing import ExtensionMetadata
+
+import specctrl.rules
+from specctrl.sphinxext import banner, executed, prompts, theme
+from specctrl.sphinxext.crosslinks import Crosslinks, leave_type_variable, stale_pages
+from specctrl.sphinxext.domain import SpecDomain
+from specctrl.sphinxext.layout import LayoutDirective
+from specctrl.sphinxext.nodes import depart_scroller, scroller, visit_children_only, visit_scroller
+from specctrl.sphinxext.roles import RuleRole
+from specctrl.sphinxext.rule import RuleDirective, RulesDirective, rules_table, write_json
+from specctrl.sphinxext.scenario import ScenarioDirective, copy_vectors
+from specctrl.sphinxext.source import SourceDirective, listing_block, visit_listing
+
+
+def setup(app: Sphinx) -> ExtensionMetadata:
+    """Register everything with Sphinx."""
+    app.add_config_value("source_modules", [], "env", list)
+    app.add_config_value("source_root", Path(specctrl.rules.__file__).parent, "")
+    app.add_config_value("prompt_packages", ["specctrl"], "", list)
+    app.add_config_value("spec_commit", "", "html", str)
+
+    app.add_domain(SpecDomain)
+    app.add_role("rule", RuleRole())
+    app.add_directive("rule", RuleDirective)
+    app.add_directive("rules", RulesDirective)
+    app.add_directive("source", SourceDirective)
+    app.add_directive("layout", LayoutDirective)
+    app.add_directive("scenario", ScenarioDirective)
+
+    children_only = (visit_children_only, visit_children_only)
+    app.add_node(scroller, html=(visit_scroller, depart_scroller), text=children_only, latex=children_only)
+    app.add_node(listing_block, html=(visit_listing, None))
+    app.add_node(rules_table)
+    app.add_post_transform(Crosslinks)
+
+    app.connect("config-inited", banner.set_commit)
+    app.connect("builder-inited", executed.create_cache)
+    app.connect("builder-inited", prompts.check)
+    app.connect("env-updated", stale_pages)
+    app.connect("missing-reference", leave_type_variable)
+    app.connect("env-check-consistency", executed.check)
+    app.connect("html-page-context", banner.add_banner)
+    app.connect("html-page-context", theme.mend, priority=900)  # after the theme's own
+    app.connect("build-finished", write_json)
+    app.connect("build-finished", copy_vectors)
+    return {"version": "1", "env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}

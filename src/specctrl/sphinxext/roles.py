@@ -1,0 +1,17 @@
+"""The role ``rule``: a reference to a rule by its id."""
+
+from docutils import nodes
+from docutils.nodes import Node, system_message
+from sphinx.roles import XRefRole
+
+
+class RuleRole(XRefRole):
+    """Refers to a rule without naming its domain."""
+
+    def __init__(self) -> None:
+        super().__init__(warn_dangling=True, innernodeclass=nodes.literal)
+
+    def run(self) -> tuple[list[Node], list[system_message]]:
+        """Make the reference."""
+        self.name = "spec:rule"
+        return super().run()

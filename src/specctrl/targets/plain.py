@@ -1,0 +1,121 @@
+"""The plain form of the adapter protocol: words on a line, for adapters without a JSON parser.
+
+Words are separated by one space, each is ``key=value``, the first is ``op=NAME``::
+
+    op=begin host.part=sapphire-rapids host.features=SPEC_CTRL,SSBD host.spec_ctrl_shadow=true … profile=spec
+    op=wrmsr vcpu=0 msr=0x48 value=0x400
+    op=set_msrs vcpu=0 msrs=0x48:0x1,0x50000002:0x0
+
+* A list has commas, an empty one nothing: ``args=``.  A pair is ``msr:value``.
+  The keys of an object follow a dot: ``host.part=…``.
+* A range of a filter is ``base:count:rw:allow``, the last with one digit an MSR: ``ranges=0x48:2:rw:10``;
+  an interception is ``msr:rw``: ``intercept=0x48:w``, or ``intercept=all``.  ``-`` stands for neither
+  read nor write.
+* true, false, null; numbers are decimal, or hex with 0x.  In other text everything but letters, digits and
+  ``# + - . _ ~`` is percent-encoded.
+
+Answers have the same form: ``value=0x1``, ``fault=#GP``, ``exit.kind=rdmsr exit.msr=0x48``.
+An empty line or ``ok`` says that the step succeeded and showed nothing.
+If a line begins with ``unsupported=`` or ``misuse=``, the rest of the line is the reason, spaces included.
+"""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import quote, unquote
+
+from specctrl.scenario.kinds import Json, Listing, Named
+from specctrl.scenario.table import VALUES
+
+REASONS = ("unsupported", "misuse")
+_SAFE = "#+-._~"
+
+
+def _lists() -> frozenset[str]:
+    """The keys of answers whose value is a list."""
+    kinds = {key: kind.kind if isinstance(kind, Named) else kind for key, kind in VALUES.items()}
+    lists = {key for key, kind in kinds.items() if isinstance(kind, Listing)}
+    return frozenset(lists | {"profiles", "observes"})
+
+
+_LISTS = _lists()
+
+
+def encode(message: Mapping[str, Json]) -> str:
+    """A message to an adapter as one line, without the newline.
+
+    >>> encode({"op": "set_msrs", "vcpu": 0, "msrs": [["0x48", "0x1"], ["0x50000002", "0x0"]]})
+    'op=set_msrs vcpu=0 msrs=0x48:0x1,0x50000002:0x0'
+    """
+    return " ".join(f"{key}={text}" for key, text in _words(message))
+
+
+def _words(message: Mapping[str, Json]) -> list[tuple[str, str]]:
+    words: list[tuple[str, str]] = []
+    for key, value in message.items():
+        if isinstance(value, dict):
+            words += [(f"{key}.{inner}", text) for inner, text in _words(value)]
+        elif isinstance(value, list):
+            words.append((key, ",".join(_item(key, item) for item in value)))
+        else:
+            words.append((key, _scalar(value)))
+    return words
+
+
+def _item(key: str, item: Json) -> str:
+    if isinstance(item, list):
+        return ":".join(_scalar(part) for part in item)
+    if isinstance(item, dict) and key == "ranges":
+        allow = "".join("1" if allowed else "0" for allowed in item["allow"])
+        return f"{item['base']}:{item['count']}:{_access(item)}:{allow}"
+    if isinstance(item, dict):
+        return f"{item['msr']}:{_access(item)}"
+    return f"{item}:rw" if key == "intercept" else _scalar(item)
+
+
+def _access(item: Mapping[str, Json]) -> str:
+    return ("r" if item["read"] else "") + ("w" if item["write"] else "") or "-"
+
+
+def _scalar(value: Json) -> str:
+    if isinstance(value, str):
+        return quote(value, safe=_SAFE)
+    if value is None:
+        return "null"
+    return str(value).lower()
+
+
+def decode(line: str) -> dict[str, Json]:
+    """An adapter's line as an answer; ValueError if it is none.
+
+    >>> decode("ret=2 values=0x1,0x0")
+    {'ret': 2, 'values': ['0x1', '0x0']}
+    """
+    for reason in REASONS:
+        if line.startswith(f"{reason}="):
+            return {reason: line.removeprefix(f"{reason}=").strip()}
+    if line.strip() in ("", "ok"):
+        return {}
+    answer: dict[str, Json] = {}
+    for word in line.split():
+        key, equals, text = word.partition("=")
+        if not equals or not re.fullmatch(r"[a-z_x-]+(\.[a-z_]+)?", key):
+            raise ValueError(f"{word!r} is not key=value")
+        outer, _, inner = key.partition(".")
+        into = answer if not inner else answer.setdefault(outer, {})
+        last = inner or outer
+        if not isinstance(into, dict) or last in into:
+            raise ValueError(f"{key!r} is given twice")
+        into[last] = _list(text) if key in _LISTS else _value(text)
+    return answer
+
+
+def _list(text: str) -> Json:
+    items = text.split(",") if text else []
+    return [[_value(part) for part in item.split(":")] if ":" in item else _value(item) for item in items]
+
+
+def _value(text: str) -> Json:
+    words: dict[str, Json] = {"true": True, "false": False, "null": None}
+    if text in words:
+        return words[text]
+    return int(text) if re.fullmatch("[0-9]{1,20}", text) else unquote(text)

@@ -1,0 +1,1 @@
+"""Userspace: what a VMM does with the hypervisor's interface."""
