@@ -29,7 +29,8 @@ class TestAllows:
         msr_filter = MsrFilter(ranges=(covering(0x48, False, read=read, write=write),))
         assert (not read, not write) == (msr_filter.allows(0x48, write=False), msr_filter.allows(0x48, write=True))
 
-    @pytest.mark.parametrize(("msr", "expected"), [(0x47, True), (0x48, False), (0x49, True), (0x4A, False), (0x4B, True)])
+    @pytest.mark.parametrize(
+        ("msr", "expected"), [(0x47, True), (0x48, False), (0x49, True), (0x4A, False), (0x4B, True)])
     def test_each_msr_of_a_range_has_its_bit(self, msr, expected):
         assert expected is MsrFilter(ranges=(covering(0x48, False, True, False),)).allows(msr, write=False)
 
@@ -50,6 +51,7 @@ class TestCheckFilter:
             MsrFilter(True, tuple(covering(n, True) for n in range(16))),
             MsrFilter(True, (FilterRange(0, MAX_RANGE_MSRS, True, False, (True,) * MAX_RANGE_MSRS),)),
             MsrFilter(False, (FilterRange(0x48, 0, True, True, ()), covering(0x48, True))),
+            MsrFilter(True, (FilterRange(0x48, 0, False, False, ()),)),
         ],
     )
     def test_these_are_taken(self, candidate):

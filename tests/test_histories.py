@@ -217,7 +217,8 @@ class History:
         self.exit_lists = (store, exit_load)
         wanted = [{"msr": SC, "read": "read" in intercept, "write": "write" in intercept}] if intercept else []
         seen = self.machine.nested_enter(
-            msr_load=load, intercept="all" if intercept == "all" else wanted, exit_msr_store=store, exit_msr_load=exit_load)
+            msr_load=load, intercept="all" if intercept == "all" else wanted,
+            exit_msr_store=store, exit_msr_load=exit_load)
         self.contract.level = 2
         expected: dict[str, Any] = {}
         for entry, (msr, value) in enumerate(load, start=1):
@@ -353,7 +354,7 @@ class TestHistories:
         exits=st.sampled_from([0, 7]),
         history=st.lists(operations, max_size=30),
     )
-    @settings(derandomize=True, max_examples=1000, deadline=None)
+    @settings(derandomize=True, max_examples=600, deadline=None)
     def test_what_the_guest_wrote_it_reads_and_what_is_forced_stays_forced(
         self, host, cpuid, mask, value, offer, assume, exits, history
     ):

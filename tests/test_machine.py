@@ -20,7 +20,8 @@ from helpers import (
     machine,
     seen,
 )
-from specctrl.machine import ASSUMPTIONS, OPERATIONS, Hex, Machine, describe
+from specctrl.machine import ASSUMPTIONS, OPERATIONS, Machine
+from specctrl.observation import Hex, describe
 from specctrl.outcomes import Fault, HostFault, Misuse, Outcome, Unsupported
 
 DENY_WRITE = [{"base": SC, "count": 1, "write": True, "allow": [False]}]
@@ -225,7 +226,8 @@ class TestMisuse:
         made.enable_cap(cap=EXITS, args=[2])
         made.rdmsr(msr=0x1234)
         for name, arguments in (
-            ("rdmsr", {"msr": SC}), ("exit", {}), ("init", {}), ("reset_vcpu", {}), ("migrate", {"to": "granite-rapids"})):
+            ("rdmsr", {"msr": SC}), ("exit", {}), ("init", {}), ("reset_vcpu", {}),
+            ("migrate", {"to": "granite-rapids"})):
             assert "has an MSR exit pending" in misuse(getattr(made, name), **arguments)
         assert {"ret": 1, "values": [0]} == made.get_msrs(msrs=[SC])
         assert "a pending RDMSR needs a value or an error" == misuse(made.reply_msr_exit)
@@ -316,4 +318,5 @@ class TestHistory:
     def test_a_refused_announcement_is_a_row_too(self):
         made = machine(offer=True)
         made.wrmsr(msr=ME, value=1)
-        assert (["create_vcpu", "set_msrs", "wrmsr"], GP) == ([row["op"] for row in made.history], made.history[-1]["seen"])
+        assert ["create_vcpu", "set_msrs", "wrmsr"] == [row["op"] for row in made.history]
+        assert GP == made.history[-1]["seen"]

@@ -196,7 +196,10 @@ class TestNestedState:
 
     @pytest.mark.parametrize(
         ("nested", "vmx", "level2", "pending"),
-        [(False, True, False, False), (False, True, True, False), (True, True, False, True), (True, False, False, True)],
+        [
+            (False, True, False, False), (False, True, True, False),
+            (True, True, False, True), (True, False, False, True),
+        ],
     )
     def test_vmx_state_without_nesting_and_a_pending_entry_at_l1_are_einval(self, nested, vmx, level2, pending):
         target = machine(resolve_host({"part": "sapphire-rapids", "nested": nested})).vcpus[0]

@@ -73,7 +73,10 @@ class TestWrmsrInGuest:
 
     @pytest.mark.parametrize(
         ("register", "mask", "source", "expected"),
-        [(0x400, 0x400, 0x0, 0x400), (0x0, 0x400, 0x400, 0x0), (0x401, 0x404, 0x6, 0x402), (0x3, ALL_BITS, BIT_63, 0x3)],
+        [
+            (0x400, 0x400, 0x0, 0x400), (0x0, 0x400, 0x400, 0x0),
+            (0x401, 0x404, 0x6, 0x402), (0x3, ALL_BITS, BIT_63, 0x3),
+        ],
     )
     def test_masked_bits_stay_as_they_are_in_the_register(self, register, mask, source, expected):
         cpu, fields = processor(register), vmcs(mask)

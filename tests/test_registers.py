@@ -92,7 +92,8 @@ class TestDecode:
     """Taking a value apart."""
 
     def test_fields_and_reserved_bits_are_named(self):
-        assert "IA32_SPEC_CTRL 0x80000401 = IBRS | BHI_DIS_S | reserved 0x80000000" == repr(SPEC_CTRL.decode(0x80000401))
+        expected = "IA32_SPEC_CTRL 0x80000401 = IBRS | BHI_DIS_S | reserved 0x80000000"
+        assert expected == repr(SPEC_CTRL.decode(0x80000401))
 
     def test_zero_is_zero(self):
         assert "IA32_SPEC_CTRL 0x0 = 0" == repr(SPEC_CTRL.decode(0))
@@ -165,5 +166,5 @@ class TestCheckWord:
 
     @pytest.mark.parametrize("value", [-1, 1 << 64])
     def test_anything_else_is_refused_by_name(self, value):
-        with pytest.raises(ValueError, match="the mask is .*: not a 64-bit word"):
+        with pytest.raises(ValueError, match=r"the mask is .*: not a 64-bit word"):
             check_word(value, "the mask")

@@ -11,7 +11,10 @@ class TestCheckExtension:
 
     @pytest.mark.parametrize(
         ("host", "capability", "expected"),
-        [(SPR, 236, 1), (ICE_LAKE, 236, 0), (SPR_WITHOUT_CONTROL, 236, 0), (ICE_LAKE, 188, 1), (ICE_LAKE, 189, 1), (SPR, 9999, 0)],
+        [
+            (SPR, 236, 1), (ICE_LAKE, 236, 0), (SPR_WITHOUT_CONTROL, 236, 0),
+            (ICE_LAKE, 188, 1), (ICE_LAKE, 189, 1), (SPR, 9999, 0),
+        ],
     )
     def test_the_force_capability_needs_a_bit_that_can_be_forced(self, host, capability, expected):
         assert expected == check_extension(host, capability)

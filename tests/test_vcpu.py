@@ -40,7 +40,8 @@ class TestPowerOn:
 
     def test_the_vms_pair_is_in_force_and_the_view_is_0(self):
         made = machine(mask=0x404, value=0x400)
-        expected = {"effective": 0x400, "guest_view": 0, "mask": 0x404, "shadow": 0, "saved": 0x400, "intercepted": True}
+        expected = {
+            "effective": 0x400, "guest_view": 0, "mask": 0x404, "shadow": 0, "saved": 0x400, "intercepted": True}
         assert expected == seen(made, *expected)
 
     def test_without_the_control_neither_vmcs_has_it(self):

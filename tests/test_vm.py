@@ -81,7 +81,9 @@ class TestCountVcpu:
         assert 2 == vm.created_vcpus
 
     @pytest.mark.parametrize(
-        ("number", "exists", "expected"), [(4096, False, errno.EINVAL), (4096, True, errno.EINVAL), (0, True, errno.EEXIST)])
+        ("number", "exists", "expected"),
+        [(4096, False, errno.EINVAL), (4096, True, errno.EINVAL), (0, True, errno.EEXIST)],
+    )
     def test_a_failed_creation_does_not(self, number, exists, expected):
         vm = Vm(SPR)
         assert expected == outcome(vm.count_vcpu, number, exists).number

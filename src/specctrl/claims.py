@@ -5,7 +5,7 @@ from typing import Any
 
 import z3
 
-from specctrl.contract import Contract, ReportKeptBy, can_force, requested_bits
+from specctrl.contract import Contract, ReportKeptBy, requested_bits
 from specctrl.kvm.state import Intercept, L1Controls, Loaded
 from specctrl.kvm.variant import Variant
 from specctrl.kvm.vcpu import Vcpu
@@ -20,7 +20,7 @@ from specctrl.registers import (
     STIBP,
     VALID_MITIGATION_CTRL,
 )
-from specctrl.symbolic import Flag, Word, assume, summarize, flag, flag_term, word, word_term
+from specctrl.symbolic import Flag, Word, assume, flag, flag_term, summarize, word, word_term
 from specctrl.words import merge, overlay
 
 Term = z3.BoolRef

@@ -193,7 +193,7 @@ class Contract:
         return True
 
     def restore_report(self, value: int) -> bool:
-        """Userspace sets the report (KVM_SET_MSRS); False, and nothing changes, for a reserved bit or another keeper."""
+        """Userspace sets the report (KVM_SET_MSRS); False, and nothing changes, for a reserved bit or elsewhere kept."""
         if self.kept_by is not ReportKeptBy.KVM or not is_subset(value, VALID_MITIGATION_CTRL):
             return False
         self.report = value

@@ -86,10 +86,10 @@ LANES = (
     ("processor", "register"),
     ("saved by KVM", "saved"),
 )
-STEP = 88
-LEFT = 132
+STEP = 108
+LEFT = 142
 LANE = 34
-HEAD = 62
+HEAD = 58
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """One host with its VM: performs the operations of the scenario format.
 
-Each operation is a method with the format's name and arguments; it returns an :class:`Observation`.
+Each operation is a method with the format's name and arguments; it returns a :class:`specctrl.observation.Observation`.
 An outcome of the history (a fault, an errno, …) is a key of the observation; only a history that
 cannot happen raises, with :class:`specctrl.outcomes.Misuse`.
 """
@@ -17,49 +17,23 @@ from specctrl.kvm.state import Intercept, L1Controls, NestedState
 from specctrl.kvm.system import FEATURE_MSRS, check_extension, feature_msr, msr_index_list
 from specctrl.kvm.variant import SPEC, Assumptions, Variant
 from specctrl.kvm.vcpu import Vcpu
+from specctrl.observation import Hex, Observation, describe, index_list, observe
 from specctrl.outcomes import (
-    Blocked,
     Errno,
     ExitKind,
-    Fault,
-    HostFault,
     Misuse,
-    NestedEntryFailed,
     Outcome,
-    Reflected,
     Unsupported,
-    UserspaceExit,
-    VmxAbort,
 )
 from specctrl.parts import NOT_IN_CPUID, Host, features_from_names, guest_features, resolve_host
-from specctrl.registers import MSR_NUMBERS, cap_number, check_word, msr_number
-from specctrl.vmm.migration import MsrsRefused, Plan, migrate
+from specctrl.registers import cap_number, check_word, msr_number
+from specctrl.vmm.migration import Plan, migrate
 
 VARIANTS: dict[str, Variant] = {SPEC.name: SPEC}
 """The variants of the interface, by name."""
 
-ASSUMPTIONS: dict[str, bool] = {
-    field.name.replace("_", "-"): bool(field.default) for field in fields(Assumptions)
-}
+ASSUMPTIONS: dict[str, bool] = {field.name.replace("_", "-"): bool(field.default) for field in fields(Assumptions)}
 """The switches of listed assumptions, by the scenario format's names, with their defaults."""
-
-VECTORS = {6: "#UD", 13: "#GP"}
-
-
-class Hex(int):
-    """A number that is shown in hexadecimal: a 64-bit quantity or the number of an MSR.
-
-    >>> Hex(1024)
-    0x400
-    """
-
-    def __repr__(self) -> str:
-        return f"{int(self):#x}"
-
-
-class Observation(dict[str, Any]):
-    """What a step showed; keys as in the scenario format, 64-bit quantities as :class:`Hex`."""
-
 
 Operation = TypeVar("Operation", bound=Callable[..., Observation])
 
@@ -78,37 +52,6 @@ def operation(method: Operation) -> Operation:
         return seen
 
     return cast(Operation, perform)
-
-
-def describe(outcome: Outcome) -> Observation:
-    """An outcome as the scenario format writes it.
-
-    >>> describe(Fault(13))
-    {'fault': '#GP'}
-    """
-    match outcome:
-        case Fault():
-            return Observation(fault=VECTORS[outcome.vector])
-        case HostFault():
-            return Observation(host_fault=VECTORS[outcome.vector])
-        case Errno():
-            return Observation(errno=errno_module.errorcode[outcome.number])
-        case UserspaceExit():
-            seen = {"kind": outcome.kind.value, "reason": outcome.reason.name, "msr": Hex(outcome.msr)}
-            if outcome.kind is ExitKind.WRMSR:
-                seen["value"] = Hex(outcome.value)
-            return Observation(exit=seen)
-        case Reflected():
-            return Observation(reflected=True)
-        case Blocked():
-            return Observation(blocked=True)
-        case NestedEntryFailed():
-            return Observation(fail={"reason": "MSR_LOAD_FAIL", "entry": outcome.entry})
-        case VmxAbort():
-            return Observation(abort=True)
-        case MsrsRefused():
-            return Observation(refused=[Hex(msr) for msr in outcome.msrs])
-    raise TypeError(f"no description of {outcome!r}")
 
 
 Msr = int | str
@@ -206,9 +149,7 @@ class Machine:
         one_of("fd", fd, ("vm", "vcpu"))
         first, second, *_ = [*args, 0, 0]
         if fd == "vm":
-            self.vm.enable_cap(
-                cap_number(cap), flags, check_word(first, "args[0]"), check_word(second, "args[1]")
-            )
+            self.vm.enable_cap(cap_number(cap), flags, check_word(first, "args[0]"), check_word(second, "args[1]"))
         else:
             self.vcpu(vcpu).enable_cap(
                 cap_number(cap), flags, check_word(first, "args[0]"), check_word(second, "args[1]")
@@ -266,9 +207,7 @@ class Machine:
         return index_list(FEATURE_MSRS)
 
     @operation
-    def set_msr_filter(
-        self, *, default: str = "allow", ranges: Iterable[Mapping[str, Any]] = ()
-    ) -> Observation:
+    def set_msr_filter(self, *, default: str = "allow", ranges: Iterable[Mapping[str, Any]] = ()) -> Observation:
         """KVM_X86_SET_MSR_FILTER on the VM fd; every vCPU that is in its guest is kicked out."""
         one_of("default", default, ("allow", "deny"))
         entries = tuple(filter_range(entry) for entry in ranges)
@@ -377,9 +316,7 @@ class Machine:
         return Observation()
 
     @operation
-    def nested_exit(
-        self, *, vcpu: int = 0, msr_store: Iterable[Msr] = (), msr_load: Pairs = ()
-    ) -> Observation:
+    def nested_exit(self, *, vcpu: int = 0, msr_store: Iterable[Msr] = (), msr_load: Pairs = ()) -> Observation:
         """L2 executes VMCALL: a VM exit to L1, with these MSR lists."""
         target = self.running(vcpu)
         if target.level != 2:
@@ -446,18 +383,7 @@ class Machine:
         >>> machine.observe()["effective"], machine.observe()["guest_view"]
         (0x400, 0x0)
         """
-        target = self.vcpu(vcpu)
-        control = target.cpu.has_control
-        return Observation(
-            effective=Hex(effective(target)),
-            guest_view=Hex(view_as_read(target)),
-            mask=Hex(target.vmcs.spec_ctrl_mask) if control else None,
-            shadow=Hex(target.vmcs.spec_ctrl_shadow) if control else None,
-            intercepted=target.vmcs.write_intercepted,
-            saved=Hex(target.saved),
-            level=target.level,
-            smm=target.smm,
-        )
+        return observe(self.vcpu(vcpu))
 
     # ---- helpers
 
@@ -528,20 +454,6 @@ OPERATIONS: dict[str, Callable[..., Observation]] = {
 """Every operation of the scenario format, by name."""
 
 
-def effective(vcpu: Vcpu) -> int:
-    """The processor's IA32_SPEC_CTRL while this guest runs: now, or after the entry that would come next."""
-    if vcpu.in_guest or not vcpu.host.has_spec_ctrl or vcpu.saved == vcpu.host.spec_ctrl:
-        return vcpu.cpu.spec_ctrl
-    return vcpu.saved
-
-
-def view_as_read(vcpu: Vcpu) -> int:
-    """What the guest would read from IA32_SPEC_CTRL now."""
-    if vcpu.in_guest and not vcpu.vmcs.write_intercepted:
-        return vcpu.vmcs.spec_ctrl_shadow if vcpu.cpu.has_control else vcpu.cpu.spec_ctrl
-    return vcpu.read_spec_ctrl()
-
-
 def one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:
     """Misuse unless ``value`` is one of ``allowed``."""
     if value not in allowed:
@@ -571,11 +483,3 @@ def intercept_entry(entry: Msr | Mapping[str, Any]) -> Intercept:
     else:
         result = Intercept(msr_number(entry))
     return result
-
-
-def index_list(msrs: tuple[int, ...]) -> Observation:
-    """An index list as an observation: what it contains, and which named MSRs it lacks."""
-    return Observation(
-        contains=[Hex(msr) for msr in msrs],
-        lacks=[Hex(number) for number in MSR_NUMBERS.values() if number not in msrs],
-    )

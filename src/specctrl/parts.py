@@ -181,7 +181,7 @@ PARTS: dict[str, Part] = {
         Part("diamond-rapids", "Diamond Rapids, BHI_NO", features_from_names([*_NEW, "DDPD_U", "BHI_NO", "RRSBA"]),
              spec_ctrl_shadow=True, spec_ctrl=0x401, short_sequence_works=False,
              source="QEMU CPU model by Zhao Liu, December 2025 (20251227094759.35658-71-pbonzini@redhat.com)",
-             assumed=f"{_CONTROL}; that the short sequence fails as on Sapphire Rapids; that Linux sets BHI_DIS_S on it"),
+             assumed=f"{_CONTROL}; that the short sequence fails; that Linux sets BHI_DIS_S on it"),
     )
 }
 """The catalogue, by name."""

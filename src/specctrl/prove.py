@@ -12,7 +12,17 @@ from typing import Any
 import z3
 
 from specctrl import claims, contract, posted
-from specctrl.claims import AnyFilter, Term, abstract, any_controls, any_host, any_vcpu, assume_invariant, invariant, same
+from specctrl.claims import (
+    AnyFilter,
+    Term,
+    abstract,
+    any_controls,
+    any_host,
+    any_vcpu,
+    assume_invariant,
+    invariant,
+    same,
+)
 from specctrl.contract import Contract, can_force
 from specctrl.kvm import entry, vm
 from specctrl.kvm.state import Loaded, NestedState
@@ -502,7 +512,7 @@ def leaves(record: Any, prefix: str = "") -> dict[str, Any]:
         value = getattr(record, item)
         if type(value).__name__ in ("Word", "Flag"):
             found[prefix + item] = value
-        elif hasattr(value, "__dataclass_fields__") and not isinstance(value, Features) or isinstance(value, Features):
+        elif (hasattr(value, "__dataclass_fields__") and not isinstance(value, Features)) or isinstance(value, Features):
             found.update(leaves(value, f"{prefix}{item}."))
     return found
 

@@ -20,13 +20,11 @@ class VcpuEntry(VcpuState):
         """Put userspace's pair and the report in force: mask, value, saved value, VMCS, interception.
 
         Called in root operation, with ``guest_view`` as of the last exit.
-        The MASK field of the VMCS that is not loaded follows when :meth:`~specctrl.kvm.entry.VcpuEntry.load_vmcs` loads it.
+        The other VMCS's MASK field follows when :meth:`~specctrl.kvm.entry.VcpuEntry.load_vmcs` loads it.
 
         Source: RFC v3 p9; repairs D1, D2, D7 and D21.
         """
-        mask, value = overlay(
-            self.user_mask, self.user_value, requested_bits(self.host, self.mitigation_ctrl)
-        )
+        mask, value = overlay(self.user_mask, self.user_value, requested_bits(self.host, self.mitigation_ctrl))
         self.force_mask = mask
         self.force_value = value
         self.saved = merge(self.guest_view, mask, value)

@@ -55,12 +55,8 @@ class VcpuNested(VcpuMsrs):
         Source: Linux, nested_vmx_prepare_msr_bitmap and KVM_REQ_GET_NESTED_STATE_PAGES.
         """
         controls = self.controls
-        self.vmcs02.intercept_read = self.vmcs01.intercept_read or l1_intercepts(
-            controls, IA32_SPEC_CTRL, write=False
-        )
-        self.vmcs02.intercept_write = self.vmcs01.intercept_write or l1_intercepts(
-            controls, IA32_SPEC_CTRL, write=True
-        )
+        self.vmcs02.intercept_read = self.vmcs01.intercept_read or l1_intercepts(controls, IA32_SPEC_CTRL, write=False)
+        self.vmcs02.intercept_write = self.vmcs01.intercept_write or l1_intercepts(controls, IA32_SPEC_CTRL, write=True)
 
     def load_vmcs02(self) -> None:
         """Load KVM's VMCS for L2, with the merged bitmap, the mask in force and the view that holds now.

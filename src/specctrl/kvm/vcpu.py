@@ -81,7 +81,8 @@ class Vcpu(VcpuNested):
     def enable_cap(self, capability: int, flags: int, mask: int, value: int) -> None:
         """KVM_ENABLE_CAP on the vCPU fd (proposed): ``mask`` and ``value`` are args[0] and args[1].
 
-        Errno(EINVAL) for flags, another capability, or a pair that :meth:`~specctrl.kvm.entry.VcpuEntry.force_spec_ctrl` refuses.
+        Errno(EINVAL) for flags, another capability, or a pair that
+        :meth:`~specctrl.kvm.entry.VcpuEntry.force_spec_ctrl` refuses.
         """
         self.exit_guest()
         if flags or capability != KVM_CAP_FORCE_SPEC_CTRL:

@@ -1,5 +1,7 @@
 """The directive ``layout``: a register's bits as a picture and as a table."""
 
+from collections.abc import Callable
+
 from docutils import nodes
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
@@ -9,8 +11,6 @@ from specctrl.registers import REGISTERS, Field, Register
 from specctrl.sphinxext.nodes import code, scrolling, table
 
 logger = logging.getLogger(__name__)
-
-HEADINGS = ("Bits", "Name", "Meaning", "Exists when", "Forceable when")
 
 
 class LayoutDirective(SphinxDirective):
@@ -49,18 +49,20 @@ def _summary(register: Register) -> str:
 
 
 def _fields(register: Register) -> nodes.table:
-    """List the fields, low bits first; their source only where it is not the register's own for all of them."""
-    sourced = any(field.source != register.source for field in register)
-    headings = (*HEADINGS, "Source") if sourced else HEADINGS
-    rows = [_row(field)[: len(headings)] for field in sorted(register, key=lambda field: field.low)]
-    return table(headings, rows, "spec-fields")
+    """List the fields, low bits first; a column only where it says something of some field."""
+    columns: list[tuple[str, Callable[[Field], str]]] = [("Meaning", lambda field: field.meaning)]
+    if any(field.exists_when for field in register):
+        columns.append(("Exists when", lambda field: field.exists_when or "always"))
+    if any(field.forceable_when for field in register):
+        columns.append(("Forceable when", lambda field: field.forceable_when or "never"))
+    if any(field.source != register.source for field in register):
+        columns.append(("Source", lambda field: field.source))
+    rows: list[list[list[nodes.Node]]] = []
+    for field in sorted(register, key=lambda field: field.low):
+        said: list[list[nodes.Node]] = [[nodes.Text(text(field))] for _, text in columns]
+        rows.append([[code(_bits(field))], [code(field.name)], *said])
+    return table(("Bits", "Name", *(heading for heading, _ in columns)), rows, "spec-fields")
 
 
-def _row(field: Field) -> list[list[nodes.Node]]:
-    high = field.low + field.width - 1
-    bits = f"{field.low}" if field.width == 1 else f"{high}:{field.low}"
-    exists = field.exists_when or "always"
-    forceable = field.forceable_when or "never"
-    said = (field.meaning, exists, forceable, field.source)
-    row: list[list[nodes.Node]] = [[code(bits)], [code(field.name)]]
-    return row + [[nodes.Text(text)] for text in said]
+def _bits(field: Field) -> str:
+    return f"{field.low}" if field.width == 1 else f"{field.low + field.width - 1}:{field.low}"

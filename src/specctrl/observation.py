@@ -1,0 +1,105 @@
+"""What a step of a history shows, in the words of the scenario format."""
+
+import errno as errno_module
+from typing import Any
+
+from specctrl.kvm.vcpu import Vcpu
+from specctrl.outcomes import (
+    Blocked,
+    Errno,
+    ExitKind,
+    Fault,
+    HostFault,
+    NestedEntryFailed,
+    Outcome,
+    Reflected,
+    UserspaceExit,
+    VmxAbort,
+)
+from specctrl.registers import MSR_NUMBERS
+from specctrl.vmm.migration import MsrsRefused
+
+VECTORS = {6: "#UD", 13: "#GP"}
+
+
+class Hex(int):
+    """A number that is shown in hexadecimal: a 64-bit quantity or the number of an MSR.
+
+    >>> Hex(1024)
+    0x400
+    """
+
+    def __repr__(self) -> str:
+        return f"{int(self):#x}"
+
+
+class Observation(dict[str, Any]):
+    """What a step showed; keys as in the scenario format, 64-bit quantities as :class:`Hex`."""
+
+
+def describe(outcome: Outcome) -> Observation:
+    """An outcome as the scenario format writes it.
+
+    >>> describe(Fault(13))
+    {'fault': '#GP'}
+    """
+    match outcome:
+        case Fault():
+            return Observation(fault=VECTORS[outcome.vector])
+        case HostFault():
+            return Observation(host_fault=VECTORS[outcome.vector])
+        case Errno():
+            return Observation(errno=errno_module.errorcode[outcome.number])
+        case UserspaceExit():
+            seen = {"kind": outcome.kind.value, "reason": outcome.reason.name, "msr": Hex(outcome.msr)}
+            if outcome.kind is ExitKind.WRMSR:
+                seen["value"] = Hex(outcome.value)
+            return Observation(exit=seen)
+        case Reflected():
+            return Observation(reflected=True)
+        case Blocked():
+            return Observation(blocked=True)
+        case NestedEntryFailed():
+            return Observation(fail={"reason": "MSR_LOAD_FAIL", "entry": outcome.entry})
+        case VmxAbort():
+            return Observation(abort=True)
+        case MsrsRefused():
+            return Observation(refused=[Hex(msr) for msr in outcome.msrs])
+    raise TypeError(f"no description of {outcome!r}")
+
+
+def index_list(msrs: tuple[int, ...]) -> Observation:
+    """An index list as an observation: what it contains, and which named MSRs it lacks."""
+    return Observation(
+        contains=[Hex(msr) for msr in msrs],
+        lacks=[Hex(number) for number in MSR_NUMBERS.values() if number not in msrs],
+    )
+
+
+def observe(vcpu: Vcpu) -> Observation:
+    """Everything of a vCPU that can be looked at; changes nothing."""
+    control = vcpu.cpu.has_control
+    return Observation(
+        effective=Hex(effective(vcpu)),
+        guest_view=Hex(view_as_read(vcpu)),
+        mask=Hex(vcpu.vmcs.spec_ctrl_mask) if control else None,
+        shadow=Hex(vcpu.vmcs.spec_ctrl_shadow) if control else None,
+        intercepted=vcpu.vmcs.write_intercepted,
+        saved=Hex(vcpu.saved),
+        level=vcpu.level,
+        smm=vcpu.smm,
+    )
+
+
+def effective(vcpu: Vcpu) -> int:
+    """The processor's IA32_SPEC_CTRL while this guest runs: now, or after the entry that would come next."""
+    if vcpu.in_guest or not vcpu.host.has_spec_ctrl or vcpu.saved == vcpu.host.spec_ctrl:
+        return vcpu.cpu.spec_ctrl
+    return vcpu.saved
+
+
+def view_as_read(vcpu: Vcpu) -> int:
+    """What the guest would read from IA32_SPEC_CTRL now."""
+    if vcpu.in_guest and not vcpu.vmcs.write_intercepted:
+        return vcpu.vmcs.spec_ctrl_shadow if vcpu.cpu.has_control else vcpu.cpu.spec_ctrl
+    return vcpu.read_spec_ctrl()
