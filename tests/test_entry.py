@@ -109,6 +109,27 @@ class TestMayPassThrough:
         assert expected is target.may_pass_through()
 
 
+class TestUpdatePassthrough:
+    """After a change of the mask, on a host without the control."""
+
+    @pytest.mark.parametrize(
+        ("host", "mask", "view", "before", "expected"),
+        [
+            (SPR_WITHOUT_CONTROL, 0x400, 1, True, False),
+            (SPR_WITHOUT_CONTROL, 0, 1, False, True),
+            (SPR_WITHOUT_CONTROL, 0, 0, False, False),
+            (SPR_WITHOUT_CONTROL, 0, 0, True, True),
+            (SPR, 0x400, 1, False, False),
+            (SPR, 0x400, 0, True, True),
+        ],
+    )
+    def test_the_mask_and_the_view_decide(self, host, mask, view, before, expected):
+        target = vcpu(host)
+        target.force_mask, target.guest_view, target.passthrough = mask, view, before
+        target.update_passthrough()
+        assert (expected, not expected) == (target.passthrough, target.vmcs01.intercept_write)
+
+
 class TestUpdateInterception:
     """vmcs01's bitmap, and vmcs02's where KVM itself needs the exit."""
 

@@ -175,7 +175,7 @@ ERRORS: list[tuple[Any, str, str]] = [
     (ranges(read=None, write=None), f"{SECOND}/ranges/0", 'neither "read" nor "write" is given'),
     (ranges(allow=[1]), f"{SECOND}/ranges/0/allow/0", "1 is neither true nor false"),
     (ranges(base=None), f"{SECOND}/ranges/0", 'needs "base"'),
-    (step(op="set_msr_filter"), SECOND, 'set_msr_filter needs "default"'),
+    (step(op="set_msr_filter", default="maybe"), f"{SECOND}/default", "not a default"),
     (step(op="reply_msr_exit"), SECOND, 'neither "value" (to answer an RDMSR) nor "error" is given'),
     (step(op="reply_msr_exit", value=1, error=True), SECOND, '"value" is given, and "error" is true'),
     # numbers
@@ -196,7 +196,7 @@ ERRORS: list[tuple[Any, str, str]] = [
     (step(op="set_nested_state", state="a"), f"{SECOND}/state", 'no earlier get_nested_state saves "a"'),
     (step(op="get_nested_state", state=""), f"{SECOND}/state", "is not a label"),
     # expectations
-    (scenario(write(1, value=1)), f"{SECOND}/expect/value", 'wrmsr cannot show "value"; it can show fault'),
+    (scenario(write(1, value=1)), f"{SECOND}/expect/value", 'wrmsr cannot show "value"; it can show abort'),
     (step(op="reset_vcpu", expect={"errno": "EIO"}), f"{SECOND}/expect/errno", "reset_vcpu cannot show"),
     (step(op="exit", expect=[]), f"{SECOND}/expect", "[] is not an object"),
     (scenario(write(1, fault="GP")), f"{SECOND}/expect/fault", '"GP" is not a fault, such as #GP'),

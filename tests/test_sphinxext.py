@@ -56,6 +56,7 @@ class TestRule:
                     "layer": "mechanism",
                     "code": ["toy.merge"],
                     "text": "A write MUST keep the `mask`.",
+                    "evidence": {"examples": [], "scenarios": []},
                     "url": "spec/toy.html#rule-toy.merge.keeps",
                 }
             ],

@@ -6,3 +6,21 @@ document.querySelectorAll("pre, .table-wrapper, .text_html").forEach((box) => {
 document.querySelectorAll("aside:not([aria-label])").forEach((bar) => {
   bar.setAttribute("aria-label", bar.classList.contains("toc-drawer") ? "On this page" : "Site");
 });
+// The search page has no heading until something was searched.
+const results = document.querySelector("#search-results");
+if (results && !document.querySelector("h1")) {
+  results.before(Object.assign(document.createElement("h1"), { textContent: "Search" }));
+}
+// Long names may break after an underscore or a dot. After load, when the theme has marked what was searched for.
+addEventListener("load", () => {
+  const texts = document.createTreeWalker(document.querySelector("[role=main]") ?? document.body, NodeFilter.SHOW_TEXT);
+  const long = [];
+  while (texts.nextNode()) {
+    const text = texts.currentNode;
+    if (/[\w.]{16}/.test(text.data) && /\w[_.]\w/.test(text.data) && !text.parentElement.closest("pre, svg, script, style")) long.push(text);
+  }
+  for (const text of long) {
+    const parts = text.data.split(/(?<=\w[_.])(?=\w)/);
+    text.replaceWith(...parts.flatMap((part, at) => (at ? [document.createElement("wbr"), part] : [part])));
+  }
+});

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any, NoReturn, TextIO
 
 from specctrl import __version__
+from specctrl.commands_explore import add_explore
 from specctrl.parts import PARTS
 from specctrl.registers import REGISTERS, Register
 from specctrl.rules import RuleError, load_rules
@@ -78,6 +79,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_decode(commands)
     _add_rules(commands)
     _add_parts(commands)
+    add_explore(_command, commands)
     return parser
 
 

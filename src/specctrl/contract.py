@@ -193,21 +193,24 @@ class Contract:
         return True
 
     def restore_report(self, value: int) -> bool:
-        """Userspace sets the report (KVM_SET_MSRS); False, and nothing changes, for a reserved bit or elsewhere kept."""
+        """Userspace sets the report (KVM_SET_MSRS); False, and no change, for a reserved bit or another keeper."""
         if self.kept_by is not ReportKeptBy.KVM or not is_subset(value, VALID_MITIGATION_CTRL):
             return False
         self.report = value
         return True
 
     def move(self, destination: Host) -> bool:
-        """Migration: the same view, pair and report on another host; False, and nothing changes, if refused."""
+        """Migration: the same view, pair and report on another host; False, and nothing changes, if refused.
+
+        A view can be refused only if there is one: a host without the MSR gives its guests none.
+        """
         if (self.user_mask or self.user_value) and not can_force(
             destination, self.user_mask, self.user_value
         ):
             return False
         before = self.host
         self.host = destination
-        if not self.acceptable(self.guest_view):
+        if before.has_spec_ctrl and not self.acceptable(self.guest_view):
             self.host = before
             return False
         return True

@@ -136,7 +136,7 @@ def timeline(machine: Machine, title: str, vcpu: int = 0) -> Timeline:
     html = (
         f'<figure class="spec-timeline"><figcaption>{escape(title)}</figcaption>'
         f'<div class="spec-scroll" tabindex="0" role="region" aria-label="{label}" style="overflow-x:auto">'
-        f'<div style="width:{width}px">{picture}</div></div></figure>'
+        f'<div style="min-width:{0.88 * width:.0f}px;max-width:{width}px">{picture}</div></div></figure>'
     )
     return Timeline(title, html)
 

@@ -269,7 +269,7 @@ class Machine:
         one_of("order", order, ("nested-first", "msrs-first"))
         one_of("force", force, ("keep", "drop"))
         for number in self.vcpus:
-            self.stopped(number).exit_guest()
+            self.running(number).exit_guest()
         carried = None if msrs is None else tuple(msr_number(msr) for msr in msrs)
         plan = Plan(resolve_host(to), order == "nested-first", carried, force == "keep")
         self.vm, self.vcpus = migrate(self.variant, self.assume, self.vm, self.vcpus, plan)

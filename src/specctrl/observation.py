@@ -100,6 +100,9 @@ def effective(vcpu: Vcpu) -> int:
 
 def view_as_read(vcpu: Vcpu) -> int:
     """What the guest would read from IA32_SPEC_CTRL now."""
-    if vcpu.in_guest and not vcpu.vmcs.write_intercepted:
-        return vcpu.vmcs.spec_ctrl_shadow if vcpu.cpu.has_control else vcpu.cpu.spec_ctrl
+    vmcs = vcpu.vmcs
+    if vcpu.cpu.has_control and vmcs.use_msr_bitmap and not vmcs.intercept_read:
+        return vmcs.spec_ctrl_shadow
+    if vcpu.in_guest and not vmcs.write_intercepted:
+        return vmcs.spec_ctrl_shadow if vcpu.cpu.has_control else vcpu.cpu.spec_ctrl
     return vcpu.read_spec_ctrl()

@@ -1,4 +1,4 @@
-"""The ten patches of RFC v3 exactly as posted, defects included.
+"""The ten patches of RFC v3 as posted, defects included, on what this specification models of KVM itself.
 
 Whole operations are overridden, as the patches write them; everything else is the specification's.
 Base of the patches: 2c71fdf02a95 (v6.9-rc3).  Message-Id of patch N: 20240410143446.797262-<N+1>-chao.gao@intel.com.
@@ -25,7 +25,11 @@ from specctrl.words import is_subset
 
 @dataclass(slots=True)
 class PostedVcpu(Vcpu):
-    """A vCPU as the patches make it.  ``guest_view`` is their cache, kept only on a host with the control."""
+    """A vCPU as the patches make it.  ``guest_view`` is their cache, kept only on a host with the control.
+
+    At creation (init_vmcs, vmx_vcpu_reset) they do what this specification does, so ``power_on`` is not overridden;
+    but that is the only place where the MASK field of vmcs01 is written (D1, D7).
+    """
 
     def set_spec_ctrl(self, value: int) -> None:
         """vmx_set_spec_ctrl (p1, p2, p6): forced-to-1 bits are added, forced-to-0 bits are not taken away (D2)."""
@@ -34,19 +38,6 @@ class PostedVcpu(Vcpu):
             self.guest_view = value
             self.cpu.write_shadow(self.vmcs, value)
             self.saved = value | self.force_value
-
-    def power_on(self, arch_capabilities: int) -> None:
-        """init_vmcs and vmx_vcpu_reset at creation (p1, p6): vmcs01's MASK field is written here, and only here."""
-        self.user_mask = self.vm.user_mask
-        self.user_value = self.vm.user_value
-        self.force_mask = self.user_mask
-        self.force_value = self.user_value
-        self.arch_capabilities = arch_capabilities
-        if self.cpu.has_control:
-            for vmcs in (self.vmcs01, self.vmcs02):
-                vmcs.virtualize_spec_ctrl = True
-            self.cpu.write_mask(self.vmcs01, self.force_mask)
-        self.set_spec_ctrl(0)
 
     def init_reset(self) -> None:
         """vmx_vcpu_reset at INIT (p1, p8): the report, mask and value survive (D9)."""
@@ -93,7 +84,8 @@ class PostedVcpu(Vcpu):
 
     def set_nested_state(self, state: NestedState) -> None:
         """vmx_set_nested_state on the base kernel: vmcs02 is freed, a new one starts with SHADOW 0 (D4)."""
-        self.vmcs02.spec_ctrl_shadow = 0
+        if state.level2:
+            self.vmcs02.spec_ctrl_shadow = 0
         Vcpu.set_nested_state(self, state)
 
     def read_spec_ctrl(self) -> int:

@@ -127,7 +127,7 @@ _SPEC_CTRL = Register(
     kind="MSR",
     title="Speculation control",
     access="read and write, by any software that runs at CPL 0",
-    reset="0 at RESET and INIT",
+    reset="0 at RESET; at INIT as KVM does it: 0",
     source=_SDM_SPEC_CTRL,
     fields=(
         Field("IBRS", 0, "indirect branch restricted speculation", _SDM_SPEC_CTRL,

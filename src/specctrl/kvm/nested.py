@@ -105,6 +105,7 @@ class VcpuNested(VcpuMsrs):
 
         Source: Linux, nested_vmx_vmexit, nested_vmx_store_msr; RFC v3 p3.
         """
+        self.nested_run_pending = False
         stored = []
         for msr in msr_store:
             try:
@@ -137,7 +138,7 @@ class VcpuNested(VcpuMsrs):
     def leave_nested(self) -> None:
         """Forced back to vmcs01 without a VM exit to L1: no MSR list is performed.
 
-        KVM performs L1's VM-exit MSR-load list here, against the SDM; see the page of limits.
+        KVM performs L1's VM-exit MSR-load list here, against the SDM: see the chapter on nesting.
 
         Source: SDM vol. 3, default treatment of SMIs; Linux, vmx_leave_nested.
         """

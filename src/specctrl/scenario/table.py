@@ -288,7 +288,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "get_msr_feature_index_list": Operation(USERSPACE, {}, ("contains", "lacks")),
     "set_msr_filter": Operation(
         USERSPACE, {"default": Choice("a default", ("allow", "deny")), "ranges": Listing(RANGE)},
-        ("ret", "errno"), defaults={"ranges": []}),
+        ("ret", "errno"), defaults={"default": "allow", "ranges": []}),
     "reply_msr_exit": Operation(
         USERSPACE, {"vcpu": VCPU, "value": WORD, "error": Flag()}, ("value", *_INSTRUCTION),
         optional=("value", "error"), defaults={"vcpu": 0},
@@ -313,16 +313,16 @@ OPERATIONS: Mapping[str, Operation] = {
         },
         ("errno", "refused"),
         optional=("msrs",), defaults={"order": "nested-first", "force": "keep"}),
-    "rdmsr": Operation(GUEST, {"vcpu": VCPU, "msr": MSR}, ("value", *_INSTRUCTION), defaults={"vcpu": 0}),
-    "wrmsr": Operation(GUEST, {"vcpu": VCPU, "msr": MSR, "value": WORD}, _INSTRUCTION, defaults={"vcpu": 0}),
+    "rdmsr": Operation(GUEST, {"vcpu": VCPU, "msr": MSR}, ("value", "abort", *_INSTRUCTION), defaults={"vcpu": 0}),
+    "wrmsr": Operation(GUEST, {"vcpu": VCPU, "msr": MSR, "value": WORD}, ("abort", *_INSTRUCTION), defaults={"vcpu": 0}),
     "nested_enter": _on_vcpu(
-        GUEST, ("fail", *_ENTERS),
+        GUEST, ("fail", "abort", *_ENTERS),
         msr_load=PAIRS, intercept=INTERCEPT, exit_msr_store=MSRS, exit_msr_load=PAIRS),
     "nested_exit": _on_vcpu(GUEST, ("stored", "abort", *_ENTERS), msr_store=MSRS, msr_load=PAIRS),
-    "init": _on_vcpu(GUEST, ("reflected", "blocked", *_ENTERS)),
+    "init": _on_vcpu(GUEST, ("reflected", "blocked", "abort", *_ENTERS)),
     "vmxoff": _on_vcpu(GUEST, _ENTERS),
     "smi": _on_vcpu(GUEST, _ENTERS),
-    "rsm": _on_vcpu(GUEST, _ENTERS),
+    "rsm": _on_vcpu(GUEST, ("reflected", "abort", *_ENTERS)),
     "boot": Operation(GUEST, {"vcpu": VCPU, "kernel": KERNEL}, ("wrote", *_ENTERS), defaults={"vcpu": 0}),
     "exit": _on_vcpu(HOST_SIDE, ("host_spec_ctrl", *_ENTERS)),
     "observe": _on_vcpu(HOST_SIDE, (

@@ -6,7 +6,7 @@ from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 
 import specctrl.rules
-from specctrl.sphinxext import banner, executed, prompts, theme
+from specctrl.sphinxext import banner, evidence, executed, prompts, quiet, theme
 from specctrl.sphinxext.crosslinks import Crosslinks, leave_type_variable, stale_pages
 from specctrl.sphinxext.domain import SpecDomain
 from specctrl.sphinxext.layout import LayoutDirective
@@ -22,6 +22,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_config_value("source_modules", [], "env", list)
     app.add_config_value("source_root", Path(specctrl.rules.__file__).parent, "")
     app.add_config_value("prompt_packages", ["specctrl"], "", list)
+    app.add_config_value("rule_evidence", False, "env", bool)
     app.add_config_value("spec_commit", "", "html", str)
 
     app.add_domain(SpecDomain)
@@ -41,6 +42,8 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("config-inited", banner.set_commit)
     app.connect("builder-inited", executed.create_cache)
     app.connect("builder-inited", prompts.check)
+    app.connect("builder-inited", evidence.gather)
+    app.connect("doctree-read", quiet.drop_noise)
     app.connect("env-updated", stale_pages)
     app.connect("missing-reference", leave_type_variable)
     app.connect("env-check-consistency", executed.check)

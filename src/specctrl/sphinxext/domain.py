@@ -109,9 +109,9 @@ class SpecDomain(Domain):
         return shown.get(name) or [one for one in shown.get(name.rpartition(".")[0], []) if one.whole]
 
     def get_objects(self) -> Iterator[tuple[str, str, str, str, str, int]]:
-        """Yield each rule for the search index."""
+        """Yield each rule for the search index, where it comes before pages that only name it."""
         for id, stated in self.rules().items():
-            yield id, id, "rule", stated.docname, stated.anchor, 1
+            yield id, id, "rule", stated.docname, stated.anchor, 0
 
     def resolve_xref(
         self,

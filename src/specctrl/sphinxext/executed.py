@@ -8,7 +8,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
-from specctrl.sphinxext.pages import blocks
+from specctrl.pages import blocks
 
 logger = logging.getLogger(__name__)
 

@@ -34,7 +34,7 @@ class LayoutDirective(SphinxDirective):
         for name in ("registers", "draw"):
             self.env.note_dependency(str(self.config.source_root / f"{name}.py"))
         picture = scrolling(f"Bits of {register.name}", nodes.raw("", layout_svg(register), format="html"))
-        picture["classes"] = ["spec-layout-picture"]
+        picture["classes"] = ["spec-layout-picture", *(["spec-layout-low"] if _mostly_low(register) else [])]
         fields = scrolling(f"Fields of {register.name}", _fields(register))
         head = nodes.paragraph(
             "", "", code(register.name), nodes.Text(_summary(register)), classes=["spec-layout-head"]
@@ -46,6 +46,12 @@ def _summary(register: Register) -> str:
     number = f"{register.kind} {register.number:#x}, {register.width} bits"
     said = f" · {register.title} · {number} · access: {register.access} · reset: {register.reset}"
     return f"{said} · source: {register.source}"
+
+
+def _mostly_low(register: Register) -> bool:
+    """Whether most names stand in the low half, the right one of the picture."""
+    low = sum(field.low < register.width // 2 for field in register)
+    return 2 * low > sum(1 for _ in register)
 
 
 def _fields(register: Register) -> nodes.table:

@@ -14,7 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 from specctrl.content import digest
-from specctrl.sphinxext.pages import Block, blocks
+from specctrl.pages import Block, blocks
 
 logger = logging.getLogger(__name__)
 

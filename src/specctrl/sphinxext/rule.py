@@ -1,6 +1,7 @@
 """The directives ``rule`` and ``rules`` (the table of them all), and the file ``rules.json``."""
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
@@ -11,12 +12,16 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from specctrl.evidence import Shown
 from specctrl.rules import STATUSES, RawRule, Rule, RuleError, check_code, make_rule, scan
 from specctrl.sphinxext.domain import Stated, spec_domain
 from specctrl.sphinxext.listing import canonical
 from specctrl.sphinxext.nodes import badge, code, joined, reference
 
 logger = logging.getLogger(__name__)
+
+SCENARIOS_NAMED = 3
+"""So many scenarios are named beside a rule; the rest is counted."""
 
 
 class RuleDirective(SphinxDirective):
@@ -69,12 +74,30 @@ class RuleDirective(SphinxDirective):
             nodes.Text(" · Code: "),
             *joined(reference("code", name, self.env.docname) for name in stated.code),
         ]
-        block = nodes.container("", head, *body, foot, classes=["spec-statement"])
+        block = nodes.container("", head, *body, foot, *self._evidence(rule), classes=["spec-statement"])
         self.set_source_info(block)
         if stated.anchor not in self.state.document.ids:  # else it was stated before, which the domain will say
             block["ids"] = [stated.anchor]
             self.state.document.note_explicit_target(block)
         return block
+
+
+    def _evidence(self, rule: Rule) -> list[nodes.Node]:
+        """Say what shows the rule: pages with examples, and scenarios."""
+        shown: Shown | None = self.env.spec_evidence.get(rule.id)  # type: ignore[attr-defined]  # see evidence.py
+        if shown is None:
+            return []
+        said: list[nodes.Node] = []
+        for page, count in Counter(example.page for example in shown.examples).items():
+            name = f"{Path(page).stem} ({count})" if count > 1 else Path(page).stem
+            uri = f"{Path(page).stem}.html"
+            said += [nodes.Text(", " if said else "Examples: "), nodes.reference("", name, refuri=uri)]
+        for number, id in enumerate(shown.scenarios[:SCENARIOS_NAMED]):
+            before = (" · Scenarios: " if said else "Scenarios: ") if number == 0 else ", "
+            said += [nodes.Text(before), nodes.reference("", "", code(id), refuri=f"../vectors/{id}.json")]
+        if more := len(shown.scenarios) - SCENARIOS_NAMED:
+            said += [nodes.Text(f" and {more} more")] if more > 0 else []
+        return [nodes.paragraph("", "", *said, classes=["spec-statement-foot"])] if said else []
 
 
 def _origin(rule: Rule) -> str:
@@ -116,6 +139,9 @@ def write_json(app: Sphinx, exception: Exception | None) -> None:
     for stated in spec_domain(app.env).rules().values():
         fields = asdict(stated.rule)
         row = {key: fields[key] for key in ("id", "status", "source", "defect", "layer", "code", "text")}
-        rows.append({**row, "url": f"{app.builder.get_target_uri(stated.docname)}#{stated.anchor}"})
+        shown: Shown = app.env.spec_evidence.get(stated.rule.id, Shown())  # type: ignore[attr-defined]  # see evidence.py
+        evidence = {"examples": [asdict(example) for example in shown.examples], "scenarios": shown.scenarios}
+        url = f"{app.builder.get_target_uri(stated.docname)}#{stated.anchor}"
+        rows.append({**row, "evidence": evidence, "url": url})
     text = json.dumps({"schema": "specctrl/rules/1", "rules": rows}, indent=1, ensure_ascii=False)
     (Path(app.outdir) / "rules.json").write_text(text + "\n", "utf-8")
