@@ -314,7 +314,8 @@ class History:
             there.user_mask = there.user_value = 0
         possible = force == "drop" or self.vm_pair == (0, 0) or can_force(host, *self.vm_pair)
         possible = possible and there.move(host)
-        seen = self.machine.migrate(to=host, order=order, msrs=msrs, force=force)
+        listed = [msr for msr in msrs if msr == MC or self.contract.host.has_spec_ctrl]
+        seen = self.machine.migrate(to=host, order=order, msrs=listed, force=force)
         assert possible is (seen == {}), seen
         if possible:
             self.contract = there
@@ -400,7 +401,7 @@ class TestHistories:
         exits=st.sampled_from([0, 7]),
         history=st.lists(operations, min_size=6, max_size=40),
     )
-    @settings(derandomize=True, max_examples=250, deadline=None)
+    @settings(derandomize=True, max_examples=120, deadline=None)
     def test_what_the_guest_wrote_it_reads_and_what_is_forced_stays_forced(
         self, host, cpuid, mask, value, offer, assume, exits, history
     ):

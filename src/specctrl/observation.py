@@ -3,6 +3,7 @@
 import errno as errno_module
 from typing import Any
 
+from specctrl.kvm.nested import l1_intercepts
 from specctrl.kvm.vcpu import Vcpu
 from specctrl.outcomes import (
     Blocked,
@@ -16,7 +17,7 @@ from specctrl.outcomes import (
     UserspaceExit,
     VmxAbort,
 )
-from specctrl.registers import MSR_NUMBERS
+from specctrl.registers import IA32_SPEC_CTRL, MSR_NUMBERS
 from specctrl.vmm.migration import MsrsRefused
 
 VECTORS = {6: "#UD", 13: "#GP"}
@@ -84,11 +85,18 @@ def observe(vcpu: Vcpu) -> Observation:
         guest_view=Hex(view_as_read(vcpu)),
         mask=Hex(vcpu.vmcs.spec_ctrl_mask) if control else None,
         shadow=Hex(vcpu.vmcs.spec_ctrl_shadow) if control else None,
-        intercepted=vcpu.vmcs.write_intercepted,
+        intercepted=intercepted(vcpu),
         saved=Hex(vcpu.saved),
         level=vcpu.level,
         smm=vcpu.smm,
     )
+
+
+def intercepted(vcpu: Vcpu) -> bool:
+    """Whether a guest's write of IA32_SPEC_CTRL exits at this level, after a merge of L2's bitmap that still waits."""
+    if vcpu.bitmap_merge_pending and vcpu.level == 2:
+        return vcpu.vmcs01.write_intercepted or l1_intercepts(vcpu.controls, IA32_SPEC_CTRL, write=True)
+    return vcpu.vmcs.write_intercepted
 
 
 def effective(vcpu: Vcpu) -> int:
