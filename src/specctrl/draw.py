@@ -135,7 +135,7 @@ def timeline(machine: Machine, title: str, vcpu: int = 0) -> Timeline:
     label = escape(f"Timeline: {title}", quote=True)
     html = (
         f'<figure class="spec-timeline"><figcaption>{escape(title)}</figcaption>'
-        f'<div class="spec-scroll" tabindex="0" role="region" aria-label="{label}" style="overflow-x:auto">'
+        f'<div class="spec-scroll" tabindex="0" role="group" aria-label="{label}" style="overflow-x:auto">'
         f'<div style="min-width:{0.88 * width:.0f}px;max-width:{width}px">{picture}</div></div></figure>'
     )
     return Timeline(title, html)
@@ -217,9 +217,7 @@ def _bus(y: float, values: Sequence[Any]) -> list[str]:
         end = f"L{right - 5} {bottom}L{right} {middle}L{right - 5} {top}Z"
         parts.append(f'<path d="{begin}{end}" fill="none" stroke="currentColor" stroke-width="1.2"/>')
         shown = "none" if values[start] is None else repr(values[start])
-        parts.append(
-            _text((left + right) / 2, middle + 4.5, shown, "middle", size=12.5, bold=bool(start), mono=True)
-        )
+        parts.append(_text((left + right) / 2, middle + 4.5, shown, "middle", size=12.5, bold=bool(start), mono=True))
         start = index
     return parts
 
@@ -231,9 +229,7 @@ def _told(
     sentences = []
     for index, (row, state) in enumerate(zip(rows, states, strict=True)):
         values = ", ".join(f"{label} {lane[index]!r}" for label, lane in lanes)
-        step = " ".join(
-            word for word in (row["op"], _operand(row["arguments"]), _outcome(row["seen"])) if word
-        )
+        step = " ".join(word for word in (row["op"], _operand(row["arguments"]), _outcome(row["seen"])) if word)
         sentences.append(f"Step {index + 1}, {step}: {_runner(state)[0]} runs; {values}.")
     return " ".join(sentences)
 
@@ -241,9 +237,7 @@ def _told(
 # ---- SVG
 
 
-def _text(
-    x: float, y: float, text: str, anchor: str, size: float, bold: bool = False, mono: bool = False
-) -> str:
+def _text(x: float, y: float, text: str, anchor: str, size: float, bold: bool = False, mono: bool = False) -> str:
     weight = ' font-weight="600"' if bold else ""
     family = ' font-family="ui-monospace, monospace"' if mono else ""
     return (
