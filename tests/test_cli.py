@@ -10,9 +10,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from scenario_samples import EXAMPLE, SAMPLES, scenario, see, write
 
 import specctrl
+from scenario_samples import EXAMPLE, SAMPLES, scenario, see, write
 from specctrl.cli import main
 from specctrl.parts import PARTS
 from specctrl.rules import Rule, RuleError

@@ -10,8 +10,8 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scenario_samples import CTRL, EXAMPLE, FORCED, SAMPLES, SPEC_CTRL, scenario, see, write
 
+from scenario_samples import CTRL, EXAMPLE, FORCED, SAMPLES, SPEC_CTRL, scenario, see, write
 from specctrl.outcomes import Misuse, Unsupported
 from specctrl.scenario import (
     EmulatorTarget,

@@ -56,7 +56,7 @@ class TestRule:
                     "layer": "mechanism",
                     "code": ["toy.merge"],
                     "text": "A write MUST keep the `mask`.",
-                    "evidence": {"examples": [], "scenarios": []},
+                    "evidence": {"examples": [], "scenarios": [], "claims": []},
                     "url": "spec/toy.html#rule-toy.merge.keeps",
                 }
             ],

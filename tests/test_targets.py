@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scenario_samples import EXAMPLE, FILTERED, SAMPLES, scenario, see, write
 
+from scenario_samples import EXAMPLE, FILTERED, SAMPLES, scenario, see, write
 from specctrl.machine import ASSUMPTIONS
 from specctrl.scenario import EmulatorTarget, Result, TargetFailed, load, run_one
 from specctrl.targets import TargetMissing, UnknownTarget, open_target

@@ -11,16 +11,18 @@ from specctrl.registers import (
     BHI_DIS_S,
     RETPOLINE_S_USED,
     RRSBA_DIS_S,
+    VALID_ENUMERATION,
     VALID_MITIGATION_CTRL,
+    VALID_MITIGATION_ENUM,
 )
-from specctrl.states import exists, same, subset, view_now
+from specctrl.states import exists, pair_is_valid, same, subset, view_now
 from specctrl.symbolic import Term, flag_term, settled, word_term
 from specctrl.words import merge, overlay
 
 CLAIMS: dict[str, str] = {
     "invariant_holds_again": "Every step leads from the invariant to the invariant.",
-    "mechanism_refines_contract": "After every step the outcome, the guest's view, userspace's pair, the report and the "
-    "level are what the contract says.",
+    "mechanism_refines_contract": "After every step the outcome, the guest's view, userspace's pair, the report and "
+    "the level are what the contract says.",
     "masked_bits_never_change": "Whatever the guest writes, at L1 or L2, every masked bit of the processor's "
     "IA32_SPEC_CTRL stays the force value.",
     "zero_forced_bits_never_set": "A bit forced to 0 is never set in the processor while the guest runs.",
@@ -35,13 +37,13 @@ CLAIMS: dict[str, str] = {
     "host_never_faults": "No access of KVM to the MSR or to a VMCS field fails.",
     "report_is_in_force": "A report that the host can deliver and that userspace does not mask is in force while the "
     "guest runs, in L1 and in L2.",
-    "nothing_else_is_forced": "While the guest runs, a bit differs from its view only if userspace's mask or the report "
-    "names it.",
+    "nothing_else_is_forced": "While the guest runs, a bit differs from its view only if userspace's mask or the "
+    "report names it.",
     "userspace_wins": "In every bit of userspace's mask the processor holds userspace's value while the guest runs.",
     "virtual_msrs_are_gated": "The guest reads a virtual MSR only if its CPUID and the enumeration announce it, writes "
     "none but the report, and sets no bit of the report that it is not offered.",
-    "reset_leaves_userspace": "INIT and a platform reset leave view 0 and exactly userspace's pair in force; after INIT "
-    "the report is gone where the assumption init-withdraws-report holds.",
+    "reset_leaves_userspace": "INIT and a platform reset leave view 0 and exactly userspace's pair in force; after "
+    "INIT the report is gone where the assumption init-withdraws-report holds.",
     "migration_is_identity": "A migration that succeeds, in either order of restoring, leaves view, pair, report and "
     "level; one that fails is one that the contract refuses, or the VM's own pair cannot be forced at the destination.",
     "first_state": "A new vCPU satisfies the invariant, on any host with any pair that the VM accepted.",
@@ -79,8 +81,10 @@ def invariant(vcpu: Vcpu) -> dict[str, Term]:
         "the pair in force is userspace's with the report on top": z3.And(
             same(vcpu.force_mask, mask), same(vcpu.force_value, value)),
         "userspace's value lies in its mask and in what the processor accepts; without the control there is no pair":
-            user_pair_is_valid(vcpu),
-        "the report has no reserved bit": subset(vcpu.mitigation_ctrl, VALID_MITIGATION_CTRL),
+            pair_is_valid(vcpu, vcpu.user_mask, vcpu.user_value),
+        "the virtual MSRs have no reserved bit": z3.And(
+            subset(vcpu.mitigation_ctrl, VALID_MITIGATION_CTRL), subset(vcpu.mitigation_enum, VALID_MITIGATION_ENUM),
+            subset(vcpu.virtual_enumeration, VALID_ENUMERATION)),
         "the processor accepts the effective value; without the MSR view and saved value are 0": accepted,
         "the guest accesses the MSR directly only if its CPUID shows it, and the control is there or nothing is forced":
             z3.Implies(direct, safe),
@@ -89,9 +93,12 @@ def invariant(vcpu: Vcpu) -> dict[str, Term]:
         "with the control, the loaded SHADOW is the guest's view": z3.Implies(
             control, same(vcpu.vmcs.spec_ctrl_shadow, view)),
     }
+    if vcpu.level == 1:
+        parts["an entry of L1 that was emulated but not performed waits in L2 only"] = z3.Not(
+            flag_term(vcpu.nested_run_pending))
     if vcpu.in_guest:
         parts["while the guest runs, the processor holds the effective value"] = same(
-            vcpu.cpu.spec_ctrl, z3_if(there, effective, 0))
+            vcpu.cpu.spec_ctrl, either(there, effective, 0))
         parts["while the guest runs with writes intercepted, the saved value is the processor's"] = z3.Implies(
             flag_term(vcpu.vmcs.intercept_write), same(vcpu.saved, vcpu.cpu.spec_ctrl))
         parts["while the guest runs, no merge of L2's bitmap waits"] = z3.Not(flag_term(vcpu.bitmap_merge_pending))
@@ -101,20 +108,9 @@ def invariant(vcpu: Vcpu) -> dict[str, Term]:
     return parts
 
 
-def z3_if(condition: Term, then: object, otherwise: object) -> object:
+def either(condition: Term, then: object, otherwise: object) -> object:
     """A word that depends on a condition."""
     return settled(z3.If(condition, word_term(then), word_term(otherwise)))
-
-
-def user_pair_is_valid(vcpu: Vcpu) -> Term:
-    """Userspace's value lies in its mask and in what the processor accepts; without the control there is no pair."""
-    return pair_is_valid(vcpu, vcpu.user_mask, vcpu.user_value)
-
-
-def pair_is_valid(vcpu: Vcpu, mask: object, value: object) -> Term:
-    """A pair of userspace that this host accepted, or none."""
-    fits = z3.And(subset(value, mask), subset(value, vcpu.host.writable))
-    return z3.And(fits, z3.Or(flag_term(vcpu.cpu.has_control), z3.And(same(mask, 0), same(value, 0))))
 
 
 def always(vcpu: Vcpu, after: Contract) -> list[Obligation]:

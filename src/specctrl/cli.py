@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TextIO
 
 from specctrl import __version__
 from specctrl.commands_explore import add_explore
+from specctrl.commands_prove import add_prove
 from specctrl.parts import PARTS
 from specctrl.registers import REGISTERS, Register
 from specctrl.rules import RuleError, load_rules
@@ -80,6 +81,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_rules(commands)
     _add_parts(commands)
     add_explore(_command, commands)
+    add_prove(_command, commands)
     return parser
 
 

@@ -58,8 +58,8 @@ def solve(facts: list[Term]) -> tuple[dict[str, Any], list[Term]]:
     """What the facts say that names are, and the facts that remain; Contradiction if they say that nothing exists.
 
     >>> x, y = z3.BitVecs("x y", 64)
-    >>> solve([x == y | 1, x & 4 == 4])
-    ({'x': y | 1}, [4 == 4 & (y | 1)])
+    >>> solve([x == y, x & y != 0])
+    ({'x': y}, [Not(y == 0)])
     """
     found: list[tuple[Term, Term]] = []
     todo, rest = [part for fact in facts for part in parts(fact)], []

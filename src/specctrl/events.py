@@ -427,6 +427,8 @@ def all_events(world: World, bits: int, vcpu_pairs: Sequence[Pair]) -> list[Even
     fails = (MSR_VIRTUAL_ENUMERATION, 0)
     return [
         host_exit(),  # first, so that of two shortest histories the one that ends with a plain exit is found
+        *(set_msr(spec_ctrl, value) for value in values),
+        *(set_msr(report_msr, report) for report in reports),
         *(wrmsr(spec_ctrl, value) for value in values),
         *(wrmsr(report_msr, report) for report in reports),
         rdmsr(),
@@ -441,12 +443,11 @@ def all_events(world: World, bits: int, vcpu_pairs: Sequence[Pair]) -> list[Even
         nested_exit(),
         nested_exit(((spec_ctrl, values[1]),)),
         nested_exit(((report_msr, all_reports),)),
+        nested_exit(((spec_ctrl, values[1]), fails)),
         init(),
         vmxoff(),
         smi(),
         rsm(),
-        *(set_msr(spec_ctrl, value) for value in values),
-        *(set_msr(report_msr, report) for report in reports),
         get_msrs(),
         *(force(*pair) for pair in vcpu_pairs),
         nested_state(),

@@ -177,7 +177,7 @@ PARTS: dict[str, Part] = {
         Part("clearwater-forest", "Clearwater Forest, Atom cores only, BHI_NO",
              features_from_names([*_NEW, "DDPD_U", "BHI_NO"]),
              spec_ctrl_shadow=True, spec_ctrl=0x401, short_sequence_works=True, atom_only=True,
-             source=_QEMU, assumed=f"{_CONTROL}; STIBP; no RRSBA; that the short sequence works; that Linux sets BHI_DIS_S"),
+             source=_QEMU, assumed=f"{_CONTROL}; STIBP; no RRSBA; that the short sequence works; the host value"),
         Part("diamond-rapids", "Diamond Rapids, BHI_NO", features_from_names([*_NEW, "DDPD_U", "BHI_NO", "RRSBA"]),
              spec_ctrl_shadow=True, spec_ctrl=0x401, short_sequence_works=False,
              source="QEMU CPU model by Zhao Liu, December 2025 (20251227094759.35658-71-pbonzini@redhat.com)",

@@ -1,279 +1,337 @@
-"""Proofs by induction: what holds of every host, policy, 64-bit value and history of any length.
+"""All proofs of a variant: every step of the induction, its first state, migration, the keepers; and refutations."""
 
-Each step is run, by the symbolic executor, from a vCPU that stands for every vCPU of the invariant; on every path
-the invariant must hold again, and so must the claims.  A claim that fails comes with a concrete vCPU in which it does.
-"""
-
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import cache
+import json
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import z3
 
-from specctrl import claims, contract, posted
-from specctrl.claims import CLAIMS, Obligation, always, invariant
-from specctrl.contract import Contract
-from specctrl.equations import Contradiction, solve
-from specctrl.kvm import entry, nested, vcpu, vm
-from specctrl.kvm.state import Loaded
-from specctrl.kvm.variant import Variant
-from specctrl.kvm.vcpu import Vcpu
-from specctrl.outcomes import Fault, HostFault, MsrRefused, VmEntryFailed, VmxAbort, VmxInstructionError
-from specctrl.states import Solved, Symbols, abstract, any_vcpu, exists, host_facts, same
-from specctrl.steps import STEPS, Seen, Step
-from specctrl.summaries import identity, summarize, summarized
-from specctrl.symbolic import Term, current, evaluate, failing, flag_term, paths
-
-PURE = (
-    (contract, "requested_bits"),
-    (contract, "supported_force_spec_ctrl"),
-    (claims, "requested_bits"),
-    (entry, "requested_bits"),
-    (entry, "can_force"),
-    (vm, "can_force"),
-    (posted, "requested_bits"),
-    (nested, "l1_intercepts"),
-    (vcpu, "l1_intercepts"),
+from specctrl import contract
+from specctrl.claims import CLAIMS, Obligation, invariant
+from specctrl.induction import (
+    PURE,
+    Refutation,
+    Replay,
+    Result,
+    assume_all,
+    discharge,
+    gather,
+    numbers,
+    perform_step,
+    prove_beginning,
+    prove_step,
+    replay,
+    starts,
 )
-"""Pure functions that the proofs summarize, in each module that names them."""
+from specctrl.keepers import prove_keepers
+from specctrl.kvm.state import Loaded
+from specctrl.kvm.variant import SPEC, Assumptions, Variant
+from specctrl.kvm.vcpu import Vcpu
+from specctrl.outcomes import Errno
+from specctrl.parts import Features
+from specctrl.posted import RFC_V3
+from specctrl.registers import VALID_MITIGATION_ENUM
+from specctrl.states import (
+    Numbers,
+    Solved,
+    Symbols,
+    abstract,
+    announced,
+    any_host,
+    any_vcpu,
+    host_facts,
+    same,
+    vm_facts,
+)
+from specctrl.steps import STEPS, THEN, find_step
+from specctrl.summaries import summarized
+from specctrl.symbolic import Infeasible, Term, assume, flag_term, paths, word_term
+from specctrl.vmm.migration import MsrsRefused, Plan, migrate
+from specctrl.watching import watched
+
+VARIANTS = {variant.name: variant for variant in (SPEC, RFC_V3)}
+"""The variants that can be proven or refuted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refutation:
-    """A part of a claim that fails in a step, and the values of a vCPU and of the step in which it does."""
+def prove_first_state(variant: Variant) -> Result:
+    """KVM_CREATE_VCPU on any host, for any guest CPUID, under any pair that KVM_ENABLE_CAP lets pass."""
+    values = Solved({})
 
-    claim: str
-    part: str
-    step: str
-    loaded: Loaded
-    in_guest: bool
-    values: dict[str, int | bool]
-
-
-@dataclass(slots=True)
-class Result:
-    """What came of proofs: paths, the paths and obligations of each claim, and what failed."""
-
-    paths: int = 0
-    claim_paths: Counter[str] = field(default_factory=Counter)
-    obligations: Counter[str] = field(default_factory=Counter)
-    refutations: list[Refutation] = field(default_factory=list)
-
-    def count(self, owed: list[Obligation]) -> None:
-        """Count one path and what is owed on it."""
-        self.paths += 1
-        per_claim = Counter(obligation.claim for obligation in owed)
-        self.obligations += per_claim
-        self.claim_paths.update(per_claim.keys())
-
-    def add(self, other: "Result") -> None:
-        """Take the figures of another result into this one."""
-        self.paths += other.paths
-        self.claim_paths += other.claim_paths
-        self.obligations += other.obligations
-        self.refutations += other.refutations
-
-    def refuted(self) -> set[str]:
-        """The claims that failed somewhere."""
-        return {refutation.claim for refutation in self.refutations}
-
-
-class Begun(Exception):
-    """The operation came to the one that it must begin with."""
-
-
-@cache
-def watched(variant: Variant) -> Variant:
-    """The variant, with vCPUs that note what the claims speak of; they do what the variant's do."""
-    base: Any = variant.vcpu
-    made: dict[Any, Any] = {}
-
-    def brief(method: Callable[[Any], Any], vcpu: Any) -> Any:
-        """A pure method of a vCPU, summarized once for each of the few things that such methods look at."""
-        looked_at = (vcpu.cpuid.spec_ctrl, vcpu.cpuid.arch_capabilities, vcpu.arch_capabilities,
-                     vcpu.virtual_enumeration, vcpu.cpu.has_control, vcpu.force_mask)
-        key = (method, *(identity(value) for value in looked_at))
-        if key not in made:
-            made[key] = (looked_at, summarize(lambda: method(vcpu)))
-        return made[key][1]
-
-    class Watched(base):  # type: ignore[misc]  # the variant's own class
-        __slots__ = ("exits", "refusal", "stops_at")
-
-        def run(self) -> None:
-            if getattr(self, "stops_at", "") == "run":
-                raise Begun
-            base.run(self)
-
-        def exit_guest(self) -> None:
-            if getattr(self, "stops_at", "") == "exit_guest":
-                raise Begun
+    def run() -> list[Obligation]:
+        host = any_host(values, "host")
+        assume_all(list(host_facts(host).values()))
+        machine = watched(variant)
+        vm = machine.make_vm(host)
+        if values.flag("capability"):
             try:
-                base.exit_guest(self)
-            except Fault as fault:
-                raise HostFault(fault.vector) from None
+                vm.force_spec_ctrl(values.word("vm.user_mask"), values.word("vm.user_value"))
+            except Errno:
+                raise Infeasible from None
+        cpuid = Features(spec_ctrl=values.flag("cpuid.spec_ctrl"), arch_capabilities=values.flag("cpuid.arch_cap"))
+        vcpu = machine.make_vcpu(vm, cpuid, Assumptions())
+        return [Obligation("first_state", part, term) for part, term in invariant(vcpu).items()]
 
-        def shows_enumeration(self) -> Any:
-            return brief(base.shows_enumeration, self)
-
-        def shows_mitigation_ctrl(self) -> Any:
-            return brief(base.shows_mitigation_ctrl, self)
-
-        def may_pass_through(self) -> Any:
-            return brief(base.may_pass_through, self)
-
-        def restore_host_spec_ctrl(self) -> None:
-            self.exits = (*getattr(self, "exits", ()), (self.saved, self.cpu.spec_ctrl))
-            base.restore_host_spec_ctrl(self)
-
-        def emulate_rdmsr(self, msr: int) -> Any:
-            try:
-                return base.emulate_rdmsr(self, msr)
-            except MsrRefused as refused:
-                self.refusal = refused.reason
-                raise
-
-        def emulate_wrmsr(self, msr: int, value: int) -> None:
-            try:
-                base.emulate_wrmsr(self, msr, value)
-            except MsrRefused as refused:
-                self.refusal = refused.reason
-                raise
-
-    return Variant(variant.name, variant.processor, variant.vmcs, variant.vm, Watched)
-
-
-def agree(left: object, right: object) -> Term:
-    """The term that mechanism and contract showed the same."""
-    if isinstance(left, str | Seen | None) or isinstance(right, str | Seen | None):
-        return z3.BoolVal(left is right)
-    return same(left, right)
-
-
-def perform_step(variant: Variant, step: Step, vcpu: Vcpu, values: Symbols) -> list[Obligation]:
-    """Run one step on a vCPU and its contract; what must hold then.  On words as on ints."""
-    before, beside = abstract(vcpu), abstract(vcpu)
-    try:
-        seen = step.act(vcpu, beside, values)
-    except (HostFault, VmxInstructionError, VmEntryFailed, VmxAbort) as failure:
-        return [Obligation("host_never_faults", type(failure).__name__, z3.BoolVal(False))]
-    after = abstract(vcpu)
-    owed = [Obligation("host_never_faults", "no fault", z3.BoolVal(True)), *always(vcpu, after)]
-    owed += refinement(after, beside, seen)
-    owed += [Obligation("saved_is_hardware", "exit", same(saved, register))
-             for saved, register in getattr(vcpu, "exits", ())]
-    owed += [Obligation(claim, part, term) for claim, part, term in of_this_step(step, before, vcpu, after, seen)]
-    return owed
-
-
-def refinement(after: Contract, beside: Contract, seen: tuple[object, object]) -> Iterator[Obligation]:
-    """Mechanism and contract agree on the outcome and on what the contract's record has."""
-    for part, term in (
-        ("outcome", agree(*seen)),
-        ("view", same(after.guest_view, beside.guest_view)),
-        ("userspace's mask", same(after.user_mask, beside.user_mask)),
-        ("userspace's value", same(after.user_value, beside.user_value)),
-        ("report", same(after.report, beside.report)),
-        ("what is offered", same(after.offered, beside.offered)),
-        ("what is announced", flag_term(after.announced) == flag_term(beside.announced)),
-        ("level", z3.BoolVal(after.level == beside.level)),
-    ):
-        yield Obligation("mechanism_refines_contract", part, term)
-
-
-def of_this_step(
-    step: Step, before: Contract, vcpu: Vcpu, after: Contract, seen: tuple[object, object]
-) -> Iterator[tuple[str, str, Term]]:
-    """What the claims say of this step alone."""
-    got, expected = seen
-    view_stays = same(after.guest_view, before.guest_view)
-    if step.keeps_view:
-        yield "view_survives", "view", view_stays
-    elif got in (Seen.FAULT, Seen.EXIT, Seen.REFUSED, Seen.BLOCKED) or (got is Seen.REFLECTED and step.name != "RSM"):
-        yield "view_survives", "refused: view", view_stays
-    if step.name in ("guest reads IA32_SPEC_CTRL", "an entry of L1's store list: IA32_SPEC_CTRL"):
-        if not isinstance(got, Seen):
-            yield "guest_reads_what_it_wrote", "value", same(got, before.guest_view)
-    if step.name == "KVM_GET_MSRS of IA32_SPEC_CTRL":
-        yield "get_msrs_is_the_view", "value", same(got, before.guest_view)
-    if step.name.startswith("guest ") and "VIRTUAL" in step.name or "read-only" in step.name:
-        yield "virtual_msrs_are_gated", "outcome", agree(got, expected)
-        newly = z3.simplify(_word(after.report) & ~_word(before.report) & ~_word(before.offered))
-        yield "virtual_msrs_are_gated", "report", newly == 0
-    if step.name == "platform reset" or (step.name == "INIT" and got is Seen.DONE):
-        kept = z3.BoolVal(False) if step.name == "platform reset" else z3.Not(flag_term(vcpu.init_withdraws_report))
-        gone = z3.And(same(after.report, 0), same(vcpu.force_mask, before.user_mask),
-                      same(vcpu.force_value, before.user_value))
-        yield "reset_leaves_userspace", "view", same(after.guest_view, 0)
-        yield "reset_leaves_userspace", "pair", z3.Or(kept, gone)
-
-
-def _word(value: object) -> Term:
-    from specctrl.symbolic import word_term
-
-    return word_term(value)
-
-
-# ---- running a proof
-
-
-def discharge(conditions: list[Term], owed: list[Obligation]) -> Iterator[tuple[Obligation, Any]]:
-    """The obligations that fail under the conditions, each with a model: all at once, one by one if there is one."""
-    given = {condition.get_id() for condition in conditions}
-    open_ = []
-    for obligation in owed:
-        term = z3.simplify(obligation.term)
-        if not z3.is_true(term) and term.get_id() not in given:
-            open_.append((obligation, term))
-    if not open_ or failing(conditions, [term for _, term in open_]) is None:
-        return
-    for obligation, term in open_:
-        model = failing(conditions, [term])
-        if model is not None:
-            yield obligation, model
-
-
-def cases(vcpu: Vcpu) -> Iterator[list[Term]]:
-    """The cases that a proof takes one by one: the control or none, or no MSR; writes intercepted or not."""
-    control, there = flag_term(vcpu.cpu.has_control), flag_term(exists(vcpu.host))
-    intercepted = flag_term(vcpu.vmcs.intercept_write)
-    for case in ([control], [z3.Not(control), there], [z3.Not(there)]):
-        if not vcpu.in_guest:
-            yield case
-        else:
-            yield [*case, intercepted]
-            yield [*case, z3.Not(intercepted)]
-
-
-def starts(variant: Variant, loaded: Loaded, in_guest: bool) -> Iterator[tuple[Solved, list[Term]]]:
-    """Each case of what a proof starts from: the values of a vCPU that has the invariant, and what they satisfy."""
-    vcpu = any_vcpu(variant, Symbols(), loaded, in_guest)
-    known = [*host_facts(vcpu.host).values(), *invariant(vcpu).values()]
-    for case in cases(vcpu):
-        try:
-            solution, rest = solve([*case, *known])
-        except Contradiction:
-            continue
-        yield Solved(solution), rest
-
-
-def prove_step(variant: Variant, step: Step, loaded: Loaded, in_guest: bool) -> Result:
-    """One step from every state of the invariant with this VMCS loaded and the guest running or not."""
-    result, machine = Result(), watched(variant)
+    result = Result()
     with summarized(PURE):
-        for values, known in starts(machine, loaded, in_guest):
+        gather(run, values, result, "KVM_CREATE_VCPU")
+    return result
+
+
+def prove_migration(variant: Variant, loaded: Loaded, nested_first: bool) -> Result:
+    """A move to any other host: what arrives has the invariant and is the same for the guest.
+
+    It begins, as every ioctl does, after an exit.
+    """
+    result, machine = Result(), watched(variant)
+    order = "nested state first" if nested_first else "MSRs first"
+    with summarized(PURE):
+        for values, known in starts(machine, loaded, False, lambda vcpu: list(vm_facts(vcpu).values())):
 
             def run(values: Solved = values, known: list[Term] = known) -> list[Obligation]:
-                for term in known:
-                    current().assume(term)
-                return perform_step(machine, step, any_vcpu(machine, values, loaded, in_guest), values)
+                assume_all(known)
+                vcpu = any_vcpu(machine, values, loaded, False)
+                return [Obligation("migration_is_identity", part, term)
+                        for part, term in move(machine, vcpu, values, nested_first)]
+
+            gather(run, values, result, f"migration, {order}", loaded)
+    return result
+
+
+def move(variant: Variant, vcpu: Vcpu, values: Symbols, nested_first: bool) -> Iterator[tuple[str, Term]]:
+    """Migrate a vCPU and its contract; what must hold."""
+    before, beside, source = abstract(vcpu), abstract(vcpu), vcpu.vm
+    destination = any_host(values, "destination")
+    assume_all(list(host_facts(destination).values()))
+    try:
+        _, moved = migrate(variant, Assumptions(), source, {0: vcpu}, Plan(destination, nested_first))
+    except (Errno, MsrsRefused):
+        moved = {}
+    allowed = beside.move(destination)
+    if source.user_mask or source.user_value:
+        allowed = allowed and contract.can_force(destination, source.user_mask, source.user_value)
+    if vcpu.vmx_operation and not destination.nested:
+        allowed = False
+    yield "outcome", flag_term(allowed) == z3.BoolVal(bool(moved))
+    if moved:
+        after = abstract(moved[0])
+        yield from invariant(moved[0]).items()
+        for name in ("guest_view", "report", "user_mask", "user_value"):
+            yield name, same(getattr(after, name), getattr(before, name))
+        yield "level", z3.BoolVal(after.level == before.level)
+
+
+def invariant_parts() -> list[str]:
+    """Every part of the invariant, in plain English.
+
+    >>> len(invariant_parts())
+    13
+    """
+    found: dict[str, None] = {}
+    with summarized(PURE):
+        for loaded in Loaded:
+            for in_guest in (False, True):
+                found |= dict.fromkeys(invariant(any_vcpu(SPEC, Symbols(), loaded, in_guest)))
+    return list(found)
+
+
+def prove_not_empty(variant: Variant) -> Result:
+    """No proof is vacuous: the invariant has states in each mode that matters, with a report, a mask and a view."""
+    result, machine = Result(), watched(variant)
+    for loaded in Loaded:
+        for in_guest in (False, True):
+            for control in (False, True):
+
+                def run(loaded: Loaded = loaded, in_guest: bool = in_guest, control: bool = control) -> bool:
+                    vcpu = any_vcpu(machine, Symbols(), loaded, in_guest)
+                    assume_all([*host_facts(vcpu.host).values(), *vm_facts(vcpu).values(), *invariant(vcpu).values(),
+                                flag_term(vcpu.cpu.has_control) == z3.BoolVal(control)])
+                    for value in (vcpu.mitigation_ctrl, vcpu.force_mask, vcpu.guest_view):
+                        assume(value != 0)
+                    return True
+
+                with summarized(PURE):
+                    found = any(True for _ in paths(run))
+                name = f"{loaded.name.lower()}, guest runs: {in_guest}, control: {control}"
+                result.count([Obligation("invariant_is_not_empty", name, z3.BoolVal(found))])
+                if not found:
+                    result.refutations.append(Refutation("invariant_is_not_empty", name, "", {}))
+    return result
+
+
+# ---- refutations that take more than one step
+
+HUNTS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("host_value_after_exit", (
+        "guest writes MSR_VIRTUAL_MITIGATION_CTRL", "guest writes IA32_SPEC_CTRL", "VM exit to KVM")),
+    ("saved_is_hardware", (
+        "guest writes MSR_VIRTUAL_MITIGATION_CTRL", "guest writes IA32_SPEC_CTRL", "VM exit to KVM")),
+    ("userspace_wins", ("guest writes IA32_SPEC_CTRL",)),
+)
+"""Claims that the posted code keeps in one step from the invariant and breaks in a few: claim and steps."""
+
+
+def hunt(variant: Variant, claim: str, names: tuple[str, ...]) -> Refutation | None:
+    """The first state of the invariant from which these steps break the claim.
+
+    Of a guest that accesses the MSR directly, was offered both bits of the report and has reported nothing.
+    """
+    machine, step = watched(variant), find_step(THEN.join(names))
+
+    def direct(vcpu: Vcpu) -> list[Term]:
+        filtered = [flag_term(vcpu.vm.msr_filter.allows(msr, write)) for msr in (0x48, 0x5000_0002)
+                    for write in (False, True)]
+        return [flag_term(vcpu.cpu.has_control), flag_term(vcpu.passthrough), *filtered,
+                z3.Not(flag_term(vcpu.vmcs01.intercept_write)), z3.Not(flag_term(vcpu.vmcs01.intercept_read)),
+                z3.Not(flag_term(vcpu.cpu.entry_loads_shadow)), word_term(vcpu.user_mask) == 0,
+                word_term(vcpu.mitigation_ctrl) == 0, flag_term(announced(vcpu)),
+                word_term(vcpu.mitigation_enum) == VALID_MITIGATION_ENUM]
+
+    with summarized(PURE):
+        for values, known in starts(machine, Loaded.VMCS01, True, direct):
+
+            def run(values: Solved = values, known: list[Term] = known) -> list[Obligation]:
+                assume_all(known)
+                return perform_step(machine, step, any_vcpu(machine, values, Loaded.VMCS01, True), values)
 
             for path, owed in paths(run):
-                result.count(owed)
-                for failed, model in discharge(path.conditions, owed):
-                    concrete = {name: evaluate(model, value) for name, value in values.asked.items()}
-                    result.refutations.append(
-                        Refutation(failed.claim, failed.part, step.name, loaded, in_guest, concrete))
+                of_claim = [obligation for obligation in owed if obligation.claim == claim]
+                for failed, model in discharge(path.conditions, of_claim):
+                    concrete = numbers(path.conditions, failed, values, model)
+                    return Refutation(claim, failed.part, step.name, concrete, Loaded.VMCS01, True)
+    return None
+
+
+# ---- everything
+
+Task = tuple[str, ...]
+"""One independent proof, by name: what it is, and its arguments."""
+
+
+def tasks() -> list[Task]:
+    """Every independent proof, those that take longest first."""
+    found: list[Task] = [("migration", loaded.name, order) for loaded in Loaded for order in ("nested", "msrs")]
+    for step in STEPS.values():
+        for loaded in step.levels:
+            found += [("step", step.name, loaded.name, "guest" if place else "kvm") for place in step.places]
+            if step.begins:
+                found.append(("beginning", step.name, loaded.name, "kvm" if True in step.places else "guest"))
+    return [*found, ("first state",), ("not empty",), ("keepers",)]
+
+
+def prove(variant: Variant, task: Task) -> Result:
+    """Carry out one proof."""
+    match task:
+        case ("migration", loaded, order):
+            return prove_migration(variant, Loaded[loaded], order == "nested")
+        case ("step", name, loaded, place):
+            return prove_step(variant, STEPS[name], Loaded[loaded], place == "guest")
+        case ("beginning", name, loaded, place):
+            return prove_beginning(variant, STEPS[name], Loaded[loaded], place == "guest")
+        case ("first state",):
+            return prove_first_state(variant)
+        case ("not empty",):
+            return prove_not_empty(variant)
+        case ("keepers",):
+            return prove_keepers()
+    raise ValueError(task)
+
+
+def prove_named(variant: str, task: Task) -> Result:
+    """The same, in a process of its own."""
+    return prove(VARIANTS[variant], task)
+
+
+def prove_all(variant: str, processes: int = 2) -> Result:
+    """Every proof of a variant, and for each claim that one step cannot refute a search over a few."""
+    result = Result()
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        for part in pool.map(prove_named, [variant] * len(tasks()), tasks()):
+            result.add(part)
+    if result.refutations:
+        for claim, names in HUNTS:
+            if claim not in result.refuted():
+                found = hunt(VARIANTS[variant], claim, names)
+                result.refutations += [found] if found else []
     return result
+
+
+def replays(variant: Variant, refutations: list[Refutation]) -> dict[str, dict[str, Any]]:
+    """The first refutation of each claim that can be replayed, replayed on plain integers.
+
+    AssertionError if the claim does not fail there too, or the vCPU does not have the invariant: a bug of the prover.
+    """
+    shown: dict[str, dict[str, Any]] = {}
+    for refutation in refutations:
+        if refutation.claim in shown or refutation.loaded is None:
+            continue
+        again = (replay_migration if refutation.step.startswith("migration") else replay)(variant, refutation)
+        assert again.in_invariant, refutation
+        assert (refutation.claim, refutation.part) in again.failed, refutation
+        shown[refutation.claim] = {
+            "step": refutation.step, "part": refutation.part,
+            "values": {name: hex(value) if not isinstance(value, bool) else value
+                       for name, value in refutation.values.items() if value},
+            "lines": tell(refutation, again),
+        }
+    return shown
+
+
+def replay_migration(variant: Variant, refutation: Refutation) -> Replay:
+    """The same for a migration: what is shown is the vCPU at the source, which a migration only reads."""
+    assert refutation.loaded is not None
+    machine, values = watched(variant), Numbers(refutation.values)
+    vcpu = any_vcpu(machine, values, refutation.loaded, False)
+    start = (*host_facts(vcpu.host).values(), *vm_facts(vcpu).values(), *invariant(vcpu).values())
+    nested_first = refutation.step.endswith("nested state first")
+    ((_, owed),) = paths(lambda: list(move(machine, vcpu, values, nested_first)))
+    failed = frozenset(("migration_is_identity", part) for part, term in owed if z3.is_false(z3.simplify(term)))
+    return Replay(vcpu, vcpu, failed, all(z3.is_true(z3.simplify(term)) for term in start))
+
+
+def tell(refutation: Refutation, again: Replay) -> list[str]:
+    """A counterexample as lines of text."""
+    where = "the guest runs" if refutation.in_guest else "KVM runs"
+    level = "L1" if refutation.loaded is Loaded.VMCS01 else "L2"
+    told = ", ".join(name if value is True else f"{name}={value:#x}" for name, value in refutation.values.items()
+                     if value)
+    lines = [f"{level}, {where}; every value that is not named is 0: {told}", f"step: {refutation.step}",
+             f"fails: {refutation.part}"]
+    for name, before, after in changes(again):
+        lines.append(f"  {name}: {before:#x} -> {after:#x}")
+    return lines
+
+
+def changes(again: Replay) -> Iterator[tuple[str, int, int]]:
+    """The words of the vCPU that the replayed step changed."""
+    def words(vcpu: Vcpu) -> dict[str, int]:
+        found = {"register": vcpu.cpu.spec_ctrl}
+        for name in ("guest_view", "saved", "force_mask", "force_value", "user_mask", "user_value", "mitigation_ctrl"):
+            found[name] = getattr(vcpu, name)
+        for name in ("vmcs01", "vmcs02"):
+            found |= {f"{name} mask": getattr(vcpu, name).spec_ctrl_mask,
+                      f"{name} shadow": getattr(vcpu, name).spec_ctrl_shadow}
+        return found
+
+    after = words(again.after)
+    for name, value in words(again.before).items():
+        if value != after[name]:
+            yield name, value, after[name]
+
+
+MANIFEST = Path(__file__).with_name("proofs.json")
+"""What the proofs of ``spec`` came to: paths, and for each claim its paths and obligations."""
+
+
+def figures(result: Result) -> dict[str, Any]:
+    """The counts of a result, as the manifest has them."""
+    return {"paths": result.paths, "claims": {
+        claim: {"paths": result.claim_paths[claim], "obligations": result.obligations[claim]} for claim in CLAIMS}}
+
+
+def manifest() -> dict[str, Any]:
+    """The counts as stored."""
+    stored: dict[str, Any] = json.loads(MANIFEST.read_text("utf-8"))
+    return stored

@@ -9,6 +9,7 @@ from specctrl.contract import Contract, ReportKeptBy
 from specctrl.kvm.state import Intercept, L1Controls, Loaded
 from specctrl.kvm.variant import Variant
 from specctrl.kvm.vcpu import Vcpu
+from specctrl.kvm.vm import MSR_EXIT_REASONS
 from specctrl.parts import Features, Host
 from specctrl.registers import (
     ARCH_CAP_VIRTUAL_ENUM,
@@ -87,6 +88,8 @@ class AnyFilter:
 
     name: str
     values: Symbols
+    default_allow: bool = True  # KVM accepted it: what it refuses is no filter
+    ranges: tuple[()] = ()
 
     def allows(self, msr: int, write: bool) -> Any:
         """One flag for each MSR and direction."""
@@ -167,6 +170,21 @@ def any_vcpu(variant: Variant, values: Symbols, loaded: Loaded, in_guest: bool) 
         **{name: values.word(name) for name in words},
         **{name: values.flag(name) for name in flags},
     )
+
+
+def vm_facts(vcpu: Vcpu) -> dict[str, Term]:
+    """What is assumed of a VM, in plain English: what KVM_ENABLE_CAP on its fd let pass."""
+    return {
+        "the VM's pair is one that its host accepted, or none": pair_is_valid(
+            vcpu, vcpu.vm.user_mask, vcpu.vm.user_value),
+        "the VM's exit reasons are valid": subset(vcpu.vm.exit_reasons, MSR_EXIT_REASONS),
+    }
+
+
+def pair_is_valid(vcpu: Vcpu, mask: object, value: object) -> Term:
+    """The term that a pair of userspace is one that this host accepted, or none."""
+    fits = z3.And(subset(value, mask), subset(value, vcpu.host.writable))
+    return z3.And(fits, z3.Or(flag_term(vcpu.cpu.has_control), z3.And(same(mask, 0), same(value, 0))))
 
 
 def exists(host: Host) -> Any:

@@ -314,7 +314,8 @@ OPERATIONS: Mapping[str, Operation] = {
         ("errno", "refused"),
         optional=("msrs",), defaults={"order": "nested-first", "force": "keep"}),
     "rdmsr": Operation(GUEST, {"vcpu": VCPU, "msr": MSR}, ("value", "abort", *_INSTRUCTION), defaults={"vcpu": 0}),
-    "wrmsr": Operation(GUEST, {"vcpu": VCPU, "msr": MSR, "value": WORD}, ("abort", *_INSTRUCTION), defaults={"vcpu": 0}),
+    "wrmsr": Operation(
+        GUEST, {"vcpu": VCPU, "msr": MSR, "value": WORD}, ("abort", *_INSTRUCTION), defaults={"vcpu": 0}),
     "nested_enter": _on_vcpu(
         GUEST, ("fail", "abort", *_ENTERS),
         msr_load=PAIRS, intercept=INTERCEPT, exit_msr_store=MSRS, exit_msr_load=PAIRS),

@@ -12,6 +12,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from specctrl.claimed import claims_of
 from specctrl.evidence import Shown
 from specctrl.rules import STATUSES, RawRule, Rule, RuleError, check_code, make_rule, scan
 from specctrl.sphinxext.domain import Stated, spec_domain
@@ -97,6 +98,9 @@ class RuleDirective(SphinxDirective):
             said += [nodes.Text(before), nodes.reference("", "", code(id), refuri=f"../vectors/{id}.json")]
         if more := len(shown.scenarios) - SCENARIOS_NAMED:
             said += [nodes.Text(f" and {more} more")] if more > 0 else []
+        for number, claim in enumerate(claims_of(rule.id)):
+            said.append(nodes.Text((" · " if said else "") + "Proven: " if number == 0 else ", "))
+            said.append(nodes.reference("", "", code(claim), refuri=f"claims.html#claim-{claim}"))
         return [nodes.paragraph("", "", *said, classes=["spec-statement-foot"])] if said else []
 
 
@@ -141,6 +145,7 @@ def write_json(app: Sphinx, exception: Exception | None) -> None:
         row = {key: fields[key] for key in ("id", "status", "source", "defect", "layer", "code", "text")}
         shown: Shown = app.env.spec_evidence.get(stated.rule.id, Shown())  # type: ignore[attr-defined]  # see evidence.py
         evidence = {"examples": [asdict(example) for example in shown.examples], "scenarios": shown.scenarios}
+        evidence["claims"] = claims_of(stated.rule.id)
         url = f"{app.builder.get_target_uri(stated.docname)}#{stated.anchor}"
         rows.append({**row, "evidence": evidence, "url": url})
     text = json.dumps({"schema": "specctrl/rules/1", "rules": rows}, indent=1, ensure_ascii=False)

@@ -1,0 +1,154 @@
+"""The variant's vCPU as a proof watches it: it notes what the claims speak of, and summarizes what only costs paths."""
+
+from collections.abc import Callable
+from copy import copy
+from functools import cache, partial
+from types import SimpleNamespace
+from typing import Any
+
+from specctrl.kvm.variant import Variant
+from specctrl.kvm.vcpu import Vcpu
+from specctrl.outcomes import Fault, HostFault, MsrRefused
+from specctrl.summaries import identity, summarize
+from specctrl.symbolic import SymbolicError, refuse
+
+BITMAP = tuple((vmcs, bit) for vmcs in ("vmcs01", "vmcs02") for bit in ("intercept_read", "intercept_write"))
+"""The bits of the two bitmaps."""
+READ = ("passthrough", "controls", "cpuid", "force_mask", "loaded", "arch_capabilities", "virtual_enumeration")
+"""Fields of a vCPU that a summarized method may look at, besides the control, the bitmaps and the filter."""
+
+
+class Unread:
+    """Stands where a summarized method must not look."""
+
+    __bool__ = __and__ = __rand__ = __or__ = __ror__ = __eq__ = __ne__ = refuse("a field outside its summary")
+    __hash__ = None  # type: ignore[assignment]  # nor does it go into a table
+    __getattr__ = refuse("a field outside its summary")
+
+
+UNREAD: Any = Unread()
+
+
+def copy_of(vcpu: Vcpu) -> Any:
+    """A vCPU of which only what a summarized method may look at can be read."""
+    made: Any = copy(vcpu)
+    for name in Vcpu.__dataclass_fields__:
+        if name not in READ:
+            setattr(made, name, UNREAD)
+    made.cpu = SimpleNamespace(has_control=vcpu.cpu.has_control)
+    made.vm = SimpleNamespace(msr_filter=vcpu.vm.msr_filter)
+    for name in ("vmcs01", "vmcs02"):
+        bits = {bit: getattr(getattr(vcpu, name), bit) for vmcs, bit in BITMAP if vmcs == name}
+        setattr(made, name, SimpleNamespace(**bits))
+    return made
+
+
+def bitmap_inputs(vcpu: Vcpu) -> Any:
+    """What a summary of such a method depends on."""
+    bits = tuple(getattr(getattr(vcpu, vmcs), bit) for vmcs, bit in BITMAP)
+    msr_filter: Any = vcpu.vm.msr_filter
+    name = (msr_filter.name, id(msr_filter.values)) if hasattr(msr_filter, "values") else id(msr_filter)
+    return identity((*(getattr(vcpu, field) for field in READ), *bits, vcpu.cpu.has_control)), name
+
+
+def bitmap_summary(method: Callable[[Any], None], vcpu: Vcpu) -> tuple[Any, ...]:
+    """The bits of both bitmaps after the method; SymbolicError if it writes anything else."""
+
+    def after(vmcs: str, bit: str) -> Any:
+        scratch = copy_of(vcpu)
+        method(scratch)
+        for name in Vcpu.__dataclass_fields__:
+            now, was = getattr(scratch, name), getattr(vcpu, name)
+            if now is not UNREAD and name in READ and now is not was:
+                raise SymbolicError(f"a summarized method writes {name}")
+            if name not in (*READ, "cpu", "vm", "vmcs01", "vmcs02") and now is not UNREAD:
+                raise SymbolicError(f"a summarized method writes {name}")
+        return getattr(getattr(scratch, vmcs), bit)
+
+    return tuple(summarize(partial(after, vmcs, bit)) for vmcs, bit in BITMAP)
+
+
+class Begun(Exception):
+    """The operation came to the one that it must begin with."""
+
+
+@cache
+def watched(variant: Variant) -> Variant:
+    """The variant, with vCPUs that note what the claims speak of; they do what the variant's do."""
+    base: Any = variant.vcpu
+    made: dict[Any, Any] = {}
+
+    def effects(method: Callable[[Any], None], vcpu: Any) -> None:
+        """A method that only writes bitmaps, summarized: what each of their bits is then."""
+        key = (method, bitmap_inputs(vcpu))
+        if key not in made:
+            made[key] = (copy_of(vcpu), bitmap_summary(method, vcpu))
+        for (name, bit), value in zip(BITMAP, made[key][1], strict=True):
+            setattr(getattr(vcpu, name), bit, value)
+
+    def brief(method: Callable[[Any], Any], vcpu: Any) -> Any:
+        """A pure method that looks at a few fields only, summarized once for what they are."""
+        key = (method, identity((*(getattr(vcpu, field) for field in READ), vcpu.cpu.has_control)))
+        if key not in made:
+            scratch = copy_of(vcpu)
+            made[key] = (scratch, summarize(lambda: method(scratch)))
+        return made[key][1]
+
+    class Watched(base):  # type: ignore[misc]  # the variant's own class
+        __slots__ = ("exits", "refusal", "stops_at")
+
+        def run(self) -> None:
+            if getattr(self, "stops_at", "") == "run":
+                raise Begun
+            base.run(self)
+
+        def enter_guest(self) -> None:
+            try:
+                base.enter_guest(self)
+            except Fault as fault:
+                raise HostFault(fault.vector) from None
+
+        def exit_guest(self) -> None:
+            if getattr(self, "stops_at", "") == "exit_guest":
+                raise Begun
+            try:
+                base.exit_guest(self)
+            except Fault as fault:
+                raise HostFault(fault.vector) from None
+
+        def shows_enumeration(self) -> Any:
+            return brief(base.shows_enumeration, self)
+
+        def shows_mitigation_ctrl(self) -> Any:
+            return brief(base.shows_mitigation_ctrl, self)
+
+        def may_pass_through(self) -> Any:
+            return brief(base.may_pass_through, self)
+
+        def update_interception(self) -> None:
+            effects(base.update_interception, self)
+
+        def merge_bitmap(self) -> None:
+            effects(base.merge_bitmap, self)
+
+        def restore_host_spec_ctrl(self) -> None:
+            self.exits = (*getattr(self, "exits", ()), (self.saved, self.cpu.spec_ctrl))
+            base.restore_host_spec_ctrl(self)
+
+        def emulate_rdmsr(self, msr: int) -> Any:
+            try:
+                return base.emulate_rdmsr(self, msr)
+            except MsrRefused as refused:
+                self.refusal = refused.reason
+                raise
+
+        def emulate_wrmsr(self, msr: int, value: int) -> None:
+            try:
+                base.emulate_wrmsr(self, msr, value)
+            except MsrRefused as refused:
+                self.refusal = refused.reason
+                raise
+
+    return Variant(variant.name, variant.processor, variant.vmcs, variant.vm, Watched)
+
+

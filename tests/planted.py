@@ -1,0 +1,122 @@
+"""The plantable defects of the posted series, each planted alone in the specification's vCPU."""
+
+from specctrl.kvm.entry import VcpuEntry
+from specctrl.kvm.msrs import refuse_unless
+from specctrl.kvm.state import Loaded
+from specctrl.kvm.variant import Variant
+from specctrl.kvm.vcpu import Vcpu
+from specctrl.registers import MITIGATION_CTRL_SUPPORT, VALID_MITIGATION_CTRL
+from specctrl.words import is_subset, merge
+
+
+class D1(Vcpu):
+    """A report does not reach the MASK field."""
+
+    def update_force(self):
+        mask = self.vmcs.spec_ctrl_mask
+        VcpuEntry.update_force(self)
+        self.vmcs.spec_ctrl_mask = mask
+
+
+class D2(Vcpu):
+    """The write path adds forced bits and takes none away."""
+
+    def write_spec_ctrl(self, value):
+        Vcpu.write_spec_ctrl(self, value)
+        self.saved = value | self.force_value
+
+
+class D3(Vcpu):
+    """Without the control the interception is dropped although bits are forced."""
+
+    def may_pass_through(self):
+        return self.cpuid.spec_ctrl
+
+
+class D4(Vcpu):
+    """vmcs02's SHADOW is written only for a pending entry."""
+
+    def load_vmcs(self, which):
+        shadow = self.vmcs02.spec_ctrl_shadow
+        Vcpu.load_vmcs(self, which)
+        if which is Loaded.VMCS02 and not self.nested_run_pending:
+            self.vmcs02.spec_ctrl_shadow = shadow
+
+
+class D5(Vcpu):
+    """A failed entry leaves vmcs01's SHADOW as it was."""
+
+    def abandon_entry(self):
+        self.nested_run_pending = False
+        self.loaded = Loaded.VMCS01
+
+
+class D7(Vcpu):
+    """The VMCS that is loaded keeps an old MASK."""
+
+    def load_vmcs(self, which):
+        self.loaded = which
+        if self.cpu.has_control:
+            self.cpu.write_shadow(self.vmcs, self.guest_view)
+
+
+class D8(Vcpu):
+    """The value written is tested, not the merge."""
+
+    def write_spec_ctrl(self, value):
+        refuse_unless(self.cpu.accepts(value))
+        Vcpu.write_spec_ctrl(self, value)
+
+
+class D9(Vcpu):
+    """INIT leaves the report."""
+
+    def init_reset(self):
+        report = self.mitigation_ctrl
+        Vcpu.init_reset(self)
+        self.mitigation_ctrl = report
+        self.update_force()
+
+
+class D10(Vcpu):
+    """The enumeration bit alone shows the report."""
+
+    def shows_mitigation_ctrl(self):
+        return bool(self.virtual_enumeration & MITIGATION_CTRL_SUPPORT)
+
+
+class D10Offered(Vcpu):
+    """What MSR_VIRTUAL_MITIGATION_ENUM offers is not asked."""
+
+    def write_mitigation_ctrl(self, value, host_initiated):
+        refuse_unless(is_subset(value, VALID_MITIGATION_CTRL))
+        self.mitigation_ctrl = value
+        self.update_force()
+
+
+class D18(Vcpu):
+    """The saved value is computed from mask and value, not read."""
+
+    def save_spec_ctrl(self):
+        Vcpu.save_spec_ctrl(self)
+        if self.cpu.has_control and not self.vmcs.write_intercepted:
+            self.saved = merge(self.guest_view, self.force_mask, self.force_value)
+
+
+class D18WithDrift(D1):
+    """D18 where the MASK field drifts."""
+
+    save_spec_ctrl = D18.save_spec_ctrl
+
+
+class D21(Vcpu):
+    """A report applies the view again, unmasked and untested."""
+
+    def update_force(self):
+        VcpuEntry.update_force(self)
+        self.saved = self.guest_view | self.force_value
+
+
+def planted(defect):
+    """The specification's variant with a defect."""
+    return Variant(f"spec with {defect.__name__}", vcpu=defect)

@@ -1,0 +1,22 @@
+"""Which claims carry which rules."""
+
+from specctrl.claimed import PROVES, claims_of
+from specctrl.claims import CLAIMS
+from specctrl.explore import PROPERTIES
+from specctrl.rules import load_rules
+
+
+class TestProves:
+    """The table between claims and rules."""
+
+    def test_every_name_is_a_claim_and_every_id_a_rule(self):
+        rules = load_rules()
+        assert set() == set(PROVES) - set(CLAIMS)
+        assert set() == {id for ids in PROVES.values() for id in ids} - set(rules)
+
+    def test_a_rule_names_its_claims(self):
+        assert ["host_never_faults"] == claims_of("force.host-accepts")
+        assert [] == claims_of("numbers.detect.by-ioctl")
+
+    def test_every_property_that_is_a_claim_says_so(self):
+        assert {"forced_is_intercepted"} == set(PROPERTIES) - set(CLAIMS)
