@@ -392,7 +392,7 @@ def platform_reset() -> Event:
 
 
 def migration(to: int, spec: HostSpec, order: str) -> Event:
-    """The VM moves to another host; :meth:`Search.move` performs it."""
+    """The VM moves to another host; the search performs it (``Search.move``)."""
 
     def expect(world: World, at: Expected) -> tuple[Seen, Expected]:
         moved = world.contract(at).move(world.hosts[to])

@@ -23,7 +23,11 @@ class Unread:
 
     __bool__ = __and__ = __rand__ = __or__ = __ror__ = __eq__ = __ne__ = refuse("a field outside its summary")
     __hash__ = None  # type: ignore[assignment]  # nor does it go into a table
-    __getattr__ = refuse("a field outside its summary")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # Python itself asks whether there is such a method
+            raise AttributeError(name)
+        raise SymbolicError(f"rule code uses {name!r} of a field outside its summary")
 
 
 UNREAD: Any = Unread()
