@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from specctrl.machine import Machine
-from specctrl.registers import Field, Register
+from specctrl.registers import Field, Register, msr_number
 
 STRIP_WIDTH = 704
 STRIP_TOP = 18
@@ -159,15 +159,22 @@ def _step_head(index: int, row: dict[str, Any]) -> str:
 
 
 def _operand(arguments: dict[str, Any]) -> str:
+    """What a step is about, in a few words: an MSR and its value, the first entry of a list, a destination."""
     if "msr" in arguments:
-        msr = arguments["msr"]
-        name = {"IA32_SPEC_CTRL": 0x48, "MSR_VIRTUAL_MITIGATION_CTRL": 0x50000002}.get(msr, msr)
-        shown = f"{name:x}H" if isinstance(name, int) else str(name)[:14]
-        return f"{shown} ← {arguments['value']:#x}" if "value" in arguments else shown
+        return _written(arguments["msr"], arguments["value"]) if "value" in arguments else _written(arguments["msr"])
+    for key in ("msrs", "msr_load"):
+        pairs = [pair for pair in arguments.get(key, ()) if isinstance(pair, list | tuple)]
+        if pairs:
+            return _written(*pairs[0]) + (" …" if len(pairs) > 1 else "")
     if "to" in arguments:
         target = arguments["to"]
         return str(target if isinstance(target, str) else target.get("part", ""))[:15]
     return ""
+
+
+def _written(msr: int | str, value: int | None = None) -> str:
+    number = msr_number(msr)
+    return f"{number:x}H" if value is None else f"{number:x}H ← {value:#x}"
 
 
 def _outcome(seen: dict[str, Any]) -> str:
