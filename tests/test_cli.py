@@ -14,6 +14,7 @@ import pytest
 import specctrl
 from scenario_samples import EXAMPLE, SAMPLES, scenario, see, write
 from specctrl.cli import main
+from specctrl.evidence import Shown
 from specctrl.parts import PARTS
 from specctrl.rules import Rule, RuleError
 
@@ -350,3 +351,25 @@ class TestCommand:
             raise KeyboardInterrupt
         monkeypatch.setattr("specctrl.cli.run", interrupted)
         assert main(["run", put(tmp_path, EXAMPLE)]) == 130
+
+
+class TestEvidence:
+    """``specctrl evidence``: what shows each rule."""
+
+    def test_a_rule_is_listed_with_what_shows_it(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["evidence", "force.zeros-too"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[0] for line in lines if line.startswith("claim")] == ["claim"] * 2
+        assert any(line.startswith("example   spec/entry-exit.md:") for line in lines)
+        assert "scenario  entry.force-to-zero.first-write" in lines
+
+    def test_an_unknown_rule_leaves_with_2(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["evidence", "no.such-rule"]) == 2
+        assert "no rule has the id 'no.such-rule'" in capsys.readouterr().err
+
+    def test_a_must_that_nothing_shows_leaves_with_1(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr("specctrl.evidence.collect", lambda rules: {id: Shown() for id in rules})
+        assert main(["evidence"]) == 1
+        assert "nothing shows force.zeros-too" in capsys.readouterr().err

@@ -260,3 +260,8 @@ class TestMove:
         vcpu = contract(guest_view=1, report=3)
         assert True is vcpu.move(ICE_LAKE)
         assert (3, 1) == (vcpu.report, vcpu.effective())
+
+    def test_a_mask_without_value_may_have_any_bit_there_too(self):
+        vcpu = contract(user_mask=BIT_63)
+        assert True is vcpu.move(resolve_host("granite-rapids"))
+        assert (BIT_63, 0) == (vcpu.user_mask, vcpu.user_value)

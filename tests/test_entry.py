@@ -296,3 +296,8 @@ class TestSharedBit:
         assert {"errno": "EINVAL"} == made.enable_cap(fd="vcpu", cap=FORCE, args=[0, 0])
         assert {"host_spec_ctrl": 0x401} == made.exit()
         assert GP == made.wrmsr(msr=SC, value=0x40000000)
+
+    def test_a_legacy_host_without_the_msr_writes_none(self):
+        made = machine(resolve_host({"part": "skylake-server", "features": []}))
+        made.rdmsr(msr=SC)
+        assert {"host_spec_ctrl": 0} == made.exit()

@@ -253,3 +253,22 @@ class TestOneView:
         assert {"effective": 0x401, "mask": 0x400} == seen(made, "effective", "mask")
         assert GP == made.wrmsr(msr=MC, value=4)
         assert SPR is made.host
+
+    def test_an_abort_leaves_no_entry_pending(self):
+        made = machine()
+        made.nested_enter()
+        made.nested_exit(msr_store=[MC])
+        assert made.vcpus[0].shut_down
+        assert not made.vcpus[0].nested_run_pending
+
+    def test_a_state_saved_in_smm_knows_whether_l1_was_in_vmx_operation(self):
+        target = machine().vcpus[0]
+        target.vmx_operation = True
+        target.smi()
+        state = target.get_nested_state()
+        assert (False, True) == (state.smm_left_level2, state.smm_left_vmx)
+        other = machine().vcpus[0]
+        other.set_nested_state(state)
+        assert (False, True) == (other.smm_left_level2, other.smm_left_vmx)
+        other.rsm()
+        assert other.vmx_operation

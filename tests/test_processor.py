@@ -175,3 +175,8 @@ class TestVmExit:
         cpu = processor(0x1, non_root=True)
         assert isinstance(outcome(cpu.vm_exit, vmcs(exit_load=True, exit_load_value=0x8)), VmxAbort)
         assert (0x1, False) == (cpu.spec_ctrl, cpu.non_root)
+
+    def test_without_a_store_area_nothing_is_stored(self):
+        cpu, fields = processor(0x401, non_root=True), Vmcs()
+        cpu.vm_exit(fields)
+        assert 0 == fields.exit_store_value

@@ -22,7 +22,9 @@ from helpers import (
     outcome,
     seen,
 )
-from specctrl.kvm.state import Loaded
+from specctrl.kvm.filters import FilterRange, MsrFilter
+from specctrl.kvm.state import L1Controls, Loaded, NestedState
+from specctrl.outcomes import VmxAbort
 from specctrl.parts import resolve_host
 
 FILTERED = [{"base": 0x48, "count": 1, "read": True, "write": True, "allow": [False]}]
@@ -396,3 +398,27 @@ class TestSmiRsm:
         made.wrmsr(msr=SC, value=5)
         made.rsm()
         assert {"value": 5} == made.rdmsr(msr=SC)
+
+
+class TestCorners:
+    """What only an unusual history shows."""
+
+    def test_l2_reads_past_a_filter_that_came_after_its_bitmap_was_merged(self):
+        target = machine().vcpus[0]
+        target.wrmsr(0x48, 1)
+        target.vmlaunch(L1Controls(), ())
+        target.vm.set_msr_filter(MsrFilter(ranges=(FilterRange(0x48, 1, read=True, write=False, allow=(False,)),)))
+        target.msr_filter_changed()
+        assert 1 == target.rdmsr(0x48)
+
+    def test_smm_is_out_of_vmx_operation(self):
+        target = machine().vcpus[0]
+        target.vmx_operation = True
+        target.smi()
+        assert not target.get_nested_state().vmx_operation
+
+    def test_an_exit_to_l1_that_aborts_has_run_the_guest(self):
+        target = machine().vcpus[0]
+        target.set_nested_state(NestedState(True, True, L1Controls(), False, False, False, False, False))
+        assert isinstance(outcome(target.vmcall, (0x50000002,), ()), VmxAbort)
+        assert target.has_run

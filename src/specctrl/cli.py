@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any, NoReturn, TextIO
 
 from specctrl import __version__
+from specctrl.commands_evidence import add_evidence
 from specctrl.commands_explore import add_explore
 from specctrl.commands_prove import add_prove
 from specctrl.parts import PARTS
@@ -82,6 +83,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_parts(commands)
     add_explore(_command, commands)
     add_prove(_command, commands)
+    add_evidence(_command, commands)
     return parser
 
 

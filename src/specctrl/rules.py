@@ -25,7 +25,7 @@ STATUSES: Mapping[str, str] = MappingProxyType(
         "posted": "the RFC says so and does so",
         "repaired": "the RFC means it, its code does not do it",
         "proposed": "this specification's own",
-        "assumed": "no source could be read; the assumption can be switched off",
+        "assumed": "no source could be read; listed among the unknowns",
     }
 )
 LAYERS: Mapping[str, str] = MappingProxyType(
