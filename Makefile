@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: html test serve bench clean help
+.PHONY: html test serve bench second-opinion clean help
 
 PYTHON ?= $(shell for python in python3.11 python3; do \
 	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -16,7 +16,7 @@ JOBS ?= auto
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
-		printf '  make %-8s %s\n' "$$target" "$$text"; done
+		printf '  make %-14s %s\n' "$$target" "$$text"; done
 
 html: $(STAMP) ## build the site into _build/html; any warning is an error
 	@$(BIN)/sphinx-build -b html -W --keep-going -n -j $(JOBS) -d _build/doctrees . _build/html \
@@ -32,6 +32,9 @@ serve: html ## build, then serve the site on 127.0.0.1 (PORT=8000)
 
 bench: $(STAMP) ## measure, and print the figures
 	$(BIN)/python bench/bench.py
+
+second-opinion: $(STAMP) ## explore a fragment with TLC too (needs java and a network), and compare
+	@$(BIN)/python bench/tla/compare.py
 
 clean: ## remove everything that was built, .venv too
 	rm -rf $(VENV) _build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
