@@ -139,3 +139,28 @@ class TestRefused:
         made.wrmsr(msr=SC, value=5)
         assert {} == made.migrate(to=flat)
         assert {"value": 5} == made.rdmsr(msr=SC)
+
+
+class TestPairs:
+    """Userspace's pairs: the VM's for vCPUs to come, each vCPU's own."""
+
+    def test_a_pair_of_zeros_is_the_vms_there_too(self):
+        made = machine(mask=4)
+        assert {} == made.migrate(to=GNR)
+        assert {"ret": 0} == made.create_vcpu(vcpu=1)
+        assert {"mask": 4} == seen(made, "mask", vcpu=1)
+
+    def test_a_vcpu_that_differs_in_its_value_alone_keeps_it(self):
+        made = machine(mask=0x400)
+        assert {"ret": 0} == made.enable_cap(fd="vcpu", cap=FORCE, args=[0x400, 0x400])
+        assert {} == made.migrate(to=GNR)
+        assert {"effective": 0x400} == seen(made, "effective")
+
+    def test_a_vcpu_that_differs_in_its_mask_alone_keeps_it(self):
+        made = machine(mask=0x404, value=0x400)
+        assert {"ret": 0} == made.enable_cap(fd="vcpu", cap=FORCE, args=[0x400, 0x400])
+        assert {} == made.migrate(to=GNR)
+        assert {"mask": 0x400} == seen(made, "mask")
+
+    def test_nested_state_comes_first_unless_it_is_said(self):
+        assert Plan(GNR).nested_first

@@ -272,3 +272,10 @@ class TestOneView:
         assert (False, True) == (other.smm_left_level2, other.smm_left_vmx)
         other.rsm()
         assert other.vmx_operation
+
+    def test_an_abort_before_l2_ran_leaves_no_entry_pending_either(self):
+        target = machine().vcpus[0]
+        controls = L1Controls(exit_msr_store=(MSR_NUMBERS[MC],))
+        target.set_nested_state(NestedState(True, True, controls, True, False, False, False, False))
+        assert isinstance(outcome(target.init), VmxAbort)
+        assert not target.nested_run_pending

@@ -422,3 +422,15 @@ class TestCorners:
         target.set_nested_state(NestedState(True, True, L1Controls(), False, False, False, False, False))
         assert isinstance(outcome(target.vmcall, (0x50000002,), ()), VmxAbort)
         assert target.has_run
+
+    def test_an_entry_of_l1_that_aborts_has_run_the_guest(self):
+        target = machine().vcpus[0]
+        refused = ((0x50000002, 0),)
+        assert isinstance(outcome(target.vmlaunch, L1Controls(exit_msr_load=refused), refused), VmxAbort)
+        assert target.has_run
+
+    def test_after_an_exit_to_l1_the_guest_runs_on(self):
+        target = machine().vcpus[0]
+        target.vmlaunch(L1Controls(), ())
+        assert [] == target.vmcall((), ())
+        assert target.in_guest

@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TextIO
 from specctrl import __version__
 from specctrl.commands_evidence import add_evidence
 from specctrl.commands_explore import add_explore
+from specctrl.commands_mutants import add_mutants
 from specctrl.commands_prove import add_prove
 from specctrl.parts import PARTS
 from specctrl.registers import REGISTERS, Register
@@ -83,6 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_parts(commands)
     add_explore(_command, commands)
     add_prove(_command, commands)
+    add_mutants(_command, commands)
     add_evidence(_command, commands)
     return parser
 

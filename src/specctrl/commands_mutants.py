@@ -1,0 +1,71 @@
+"""``specctrl mutants``: plant small changes in the rule code, and see what notices them."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+EPILOG = """\
+Each mutant is planted alone in a copy of the project, where the scenarios, the pages and the explorer run.
+Without --sample and --all nothing runs: the stored table is summed up.  Needs a checkout of the project.
+
+exit status:
+  0  the table is complete, each survivor is explained, and what was run again gave what is stored
+  1  it is not, or a result differs
+  2  a wrong command line
+
+examples:
+  specctrl mutants
+  specctrl mutants --sample 20
+  specctrl mutants --all
+"""
+
+
+def add_mutants(command: Callable[..., argparse.ArgumentParser], commands: Any) -> None:
+    """Add the command to the command line."""
+    parser = command(
+        commands, "mutants", mutants_command, "plant mutants in the rule code, and see what notices them", EPILOG)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--sample", type=_count, metavar="N", help="run N mutants, evenly spread, and compare")
+    which.add_argument("--all", action="store_true", help="run every mutant, and store the results")
+    parser.add_argument("--jobs", type=_count, default=2, metavar="N", help="processes; default: 2")
+    parser.add_argument("--json", action="store_true", help="print the figures, or what was run, as JSON")
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def mutants_command(options: argparse.Namespace) -> int:
+    """``specctrl mutants``: the stored table, or a part of it made again."""
+    from specctrl.mutants import all_mutants, spread
+    from specctrl.planting import PROOF, complaints, figures, proof_sample, run_all, store, stored
+
+    mutants = all_mutants()
+    chosen = list(mutants) if options.all else spread(list(mutants), options.sample or 0)
+    found = {}
+    for key, noticed in run_all([mutants[key] for key in chosen], options.jobs) if chosen else ():
+        found[key] = noticed
+        print(f"\r{len(found)} of {len(chosen)}", end="", file=sys.stderr, flush=True)
+    if chosen:
+        print(file=sys.stderr)
+    if options.all:
+        sample = [mutants[key] for key in proof_sample(mutants)]
+        store(found, {key: noticed["proof"] for key, noticed in run_all(sample, options.jobs, PROOF)})
+    table = stored()
+    wrong = complaints(table, mutants)
+    wrong += [f"{key}: {noticed}, not {table['mutants'].get(key)}" for key, noticed in found.items()
+              if noticed != table["mutants"].get(key)]
+    sums = figures(table)
+    if options.json:
+        print(json.dumps({"figures": sums, "run": found, "wrong": wrong}, indent=1))
+    else:
+        for name, number in sums.items():
+            print(f"{number:5}  {name}")
+        for line in wrong:
+            print(line)
+    return 1 if wrong else 0

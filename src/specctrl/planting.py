@@ -1,0 +1,242 @@
+"""Plants mutants of the rule code, and asks each kind of evidence whether it notices.
+
+Each is planted alone in a copy of the project, where a process of its own runs the scenarios, the pages, the
+exploration, and for a sample the proofs.  The stored table has what each noticed.
+"""
+
+import compileall
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from specctrl.mutants import MODULES, PACKAGE, Mutant, source_of, spread
+
+NOT_RUN = ("claims", "defects", "mutants", "scenarios")
+"""Pages that repeat proofs, explorations, this table or the scenarios, and so are no evidence of their own here."""
+DEPTH = 4
+"""Events in the histories that are explored: this many at most."""
+TESTS = tuple(f"tests/test_{module.split('.')[-1]}.py" for module in MODULES)
+"""The tests of the rule modules."""
+LIMIT = 60
+"""Seconds that each kind of evidence may take; one that does not end has noticed the mutant."""
+
+
+class _NoEnd(BaseException):
+    pass
+
+
+class _Violated(BaseException):
+    pass
+
+
+def _vectors() -> Any:
+    from specctrl.scenario import PASS, EmulatorTarget, read, run_one
+
+    target = EmulatorTarget("spec")
+    failed = [each.id for each in read(["vectors"]) if each.profile == "spec" and run_one(each, target).status != PASS]
+    return {"failed": len(failed), "first": min(failed)} if failed else None
+
+
+def _pages() -> Any:
+    from specctrl.sphinxext.prompts import run_page
+
+    pages = [Path("index.md"), *sorted(Path("spec").glob("*.md"))]
+    return next((page.stem for page in pages if page.stem not in NOT_RUN and run_page(page)), None)
+
+
+def _exploration() -> Any:
+    from unittest.mock import patch
+
+    from specctrl import explore
+    from specctrl.kvm.variant import SPEC
+
+    class First(explore.Search):
+        def violation(self, name: str, *_: object) -> None:
+            raise _Violated(name)
+
+    quick = json.loads(explore.MANIFEST.read_text("utf-8"))[0]
+    bits, hosts = explore.bits_of(quick["bits"]), [explore.HOSTS[name] for name in quick["hosts"]]
+    with patch.object(explore, "Search", First):
+        try:
+            for world in explore.worlds(bits, hosts, explore.few_pairs(bits)):
+                explore.search(SPEC, world, bits, DEPTH)
+        except _Violated as violated:
+            return str(violated)
+    return None
+
+
+def _proof() -> Any:
+    from specctrl.kvm.variant import SPEC
+    from specctrl.prove import prove, tasks
+
+    for task in sorted(tasks(), key=lambda task: task[0] == "migration"):  # those that take longest come last
+        refuted = prove(SPEC, task).refuted()
+        if refuted:
+            return min(refuted)
+    return None
+
+
+def _tests() -> Any:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *TESTS], text=True, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    if done.returncode == 0:
+        return None
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    return failed[1].rsplit("::", 1)[-1] if failed else "stops"
+
+
+KINDS: dict[str, Callable[[], Any]] = {"vectors": _vectors, "pages": _pages, "exploration": _exploration}
+"""What every mutant is shown to."""
+REST: dict[str, Callable[[], Any]] = {"tests": _tests}
+"""What those mutants are shown to that nothing of the above noticed."""
+PROOF: dict[str, Callable[[], Any]] = {"proof": _proof}
+"""What a sample is shown to."""
+PROVEN = ("words", "contract", "processor", "kvm.entry", "kvm.msrs", "kvm.nested", "kvm.vcpu")
+"""The modules that the sample for the proofs is taken from: those whose words the claims are about."""
+
+
+def proof_sample(keys: Iterable[str]) -> list[str]:
+    """The mutants that are shown to the proofs: ten, evenly spread."""
+    return spread([key for key in keys if key.split(":")[0] in PROVEN], 10)
+
+
+def judge(kinds: Iterable[str]) -> None:
+    """Print what these kinds of evidence say of the code as it is: null, or what was noticed."""
+    def stop(*_: object) -> None:
+        raise _NoEnd
+
+    signal.signal(signal.SIGALRM, stop)
+    said: dict[str, Any] = {}
+    asked = [*kinds, *(REST if set(kinds) == set(KINDS) else ())]
+    for kind in asked:
+        if kind in REST and any(said.values()):
+            continue
+        signal.alarm(LIMIT * (10 if kind in PROOF else 1))
+        try:
+            said[kind] = (KINDS | REST | PROOF)[kind]()
+        except _NoEnd:
+            said[kind] = "does not end"
+        except Exception as error:
+            said[kind] = f"stops: {type(error).__name__}"
+        signal.alarm(0)
+    print(json.dumps(said))
+
+
+class Bench:
+    """A copy of the project in which mutants are planted, one at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder
+        for name in ("src", "spec", "vectors", "tests"):
+            shutil.copytree(PACKAGE.parents[1] / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("index.md", "pyproject.toml"):
+            shutil.copy(PACKAGE.parents[1] / name, folder)
+        self.package = folder / "src" / "specctrl"
+        compileall.compile_dir(self.package, quiet=1)
+        for module in MODULES:  # never a stale one of these
+            for old in source_of(module, self.package).parent.glob(f"__pycache__/{module.split('.')[-1]}.*"):
+                old.unlink()
+
+    def run(self, mutant: Mutant | None, kinds: Iterable[str] = tuple(KINDS)) -> dict[str, Any]:
+        """What notices a mutant; without one, what the unchanged project is told."""
+        if mutant is None:
+            return self._judge(kinds)
+        file = source_of(mutant.module, self.package)
+        kept = file.read_text("utf-8")
+        file.write_text(mutant.text, "utf-8")
+        try:
+            return self._judge(kinds)
+        finally:
+            file.write_text(kept, "utf-8")
+
+    def _judge(self, kinds: Iterable[str]) -> dict[str, Any]:
+        done = subprocess.run(
+            [sys.executable, "-c", f"from specctrl.planting import judge; judge({tuple(kinds)})"],
+            cwd=self.root, text=True, check=False,
+            env={**os.environ, "PYTHONPATH": str(self.root / "src"), "PYTHONDONTWRITEBYTECODE": "1"},
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=partial(os.nice, 10))
+        if done.returncode:  # the package cannot even be imported
+            return dict.fromkeys(kinds, "does not start")
+        said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return said
+
+
+def run_all(
+    mutants: Iterable[Mutant], jobs: int = 2, kinds: Iterable[str] = tuple(KINDS)
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Plant mutants one by one in ``jobs`` copies; yields key and what noticed it, in order."""
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        free: SimpleQueue[Bench] = SimpleQueue()
+        for number in range(jobs):
+            free.put(Bench(Path(folder) / str(number)))
+
+        def one(mutant: Mutant) -> tuple[str, dict[str, Any]]:
+            bench = free.get()
+            try:
+                return mutant.key, bench.run(mutant, kinds)
+            finally:
+                free.put(bench)
+
+        yield from pool.map(one, mutants)
+
+
+# ---- the stored table
+
+TABLE = PACKAGE / "mutants.json"
+"""What noticed each mutant, the proofs' sample, and why each survivor survives."""
+
+
+def stored() -> dict[str, Any]:
+    """The table as stored: ``mutants``, ``proofs`` and ``survivors``."""
+    table: dict[str, Any] = json.loads(TABLE.read_text("utf-8"))
+    return table
+
+
+def store(found: dict[str, Any], proofs: dict[str, Any]) -> None:
+    """Store the results of a full run; what was written about those that survive again is kept."""
+    why = stored()["survivors"] if TABLE.is_file() else {}
+    table = {"mutants": found, "proofs": proofs, "survivors": {key: why.get(key, "") for key in survivors(found)}}
+    parts = []
+    for name, entries in table.items():
+        lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(entry)}" for key, entry in entries.items())
+        parts.append(f" {json.dumps(name)}: {{\n{lines}\n }}")
+    TABLE.write_text("{\n" + ",\n".join(parts) + "\n}\n", "utf-8")
+
+
+def survivors(found: dict[str, Any]) -> list[str]:
+    """The mutants that nothing noticed."""
+    return [key for key, noticed in found.items() if not any(noticed.values())]
+
+
+def complaints(table: dict[str, Any], keys: Iterable[str]) -> list[str]:
+    """What is wrong with a table: mutants that it lacks or has too many, survivors without an explanation."""
+    known, now = set(table["mutants"]), set(keys)
+    alive = set(survivors(table["mutants"]))
+    return [
+        *(f"{key}: not in the table; run specctrl mutants --all" for key in sorted(now - known)),
+        *(f"{key}: in the table, but no mutant of the code" for key in sorted(known - now)),
+        *(f"{key}: survives without an explanation" for key in sorted(alive) if not table["survivors"].get(key)),
+        *(f"{key}: explained, but noticed" for key in sorted(set(table["survivors"]) - alive)),
+        *(f"{key}: not in the proofs' sample" for key in sorted(set(table["proofs"]) ^ set(proof_sample(keys)))),
+    ]
+
+
+def figures(table: dict[str, Any], module: str | None = None) -> dict[str, int]:
+    """How many mutants there are, of one module or of all, and how many each kind of evidence noticed."""
+    chosen = {key: said for key, said in table["mutants"].items() if module in (None, key.split(":")[0])}
+    counts = Counter(kind for said in chosen.values() for kind in said if said[kind])
+    return {"mutants": len(chosen), **{kind: counts[kind] for kind in (*KINDS, *REST)},
+            "survivors": len(survivors(chosen))}

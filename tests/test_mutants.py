@@ -1,0 +1,85 @@
+"""The mutants of the rule code: their list, what notices them, and the command."""
+
+import ast
+import json
+
+import pytest
+
+from specctrl.cli import main
+from specctrl.mutants import MODULES, OPERATORS, all_mutants, mutants_of, source_of, spread
+from specctrl.planting import KINDS, complaints, figures, proof_sample, run_all, stored, survivors
+
+MUTANTS = all_mutants()
+TABLE = stored()
+SAMPLE = (
+    "words:overlay:swap-bits:3",
+    "processor:LogicalProcessor.wrmsr_in_guest:delete:4",
+    "kvm.entry:VcpuEntry.load_vmcs:swap-field:1",
+    "kvm.msrs:VcpuMsrs.write_spec_ctrl:swap-field:2",
+    "kvm.nested:VcpuNested.set_nested_state:never:2",
+    "contract:Contract.read_report:delete:1",
+)
+
+
+class TestList:
+    def test_the_table_is_of_this_code_and_every_survivor_is_explained(self):
+        assert [] == complaints(TABLE, MUTANTS)
+
+    def test_every_operator_and_every_module_has_mutants(self):
+        assert set(OPERATORS) == {mutant.operator for mutant in MUTANTS.values()}
+        assert set(MODULES) == {mutant.module for mutant in MUTANTS.values()}
+
+    @pytest.mark.parametrize("module", MODULES)
+    def test_each_mutant_of_a_module_is_another_program(self, module):
+        unchanged = ast.unparse(ast.parse(source_of(module).read_text("utf-8"))) + "\n"
+        texts = [mutant.text for mutant in mutants_of(module)]
+        assert unchanged not in texts
+        assert all(ast.parse(text) for text in texts)
+
+    def test_a_sample_is_evenly_spread(self):
+        assert ["a", "c"] == spread(["a", "b", "c", "d"], 2)
+        assert ["a"] == spread(["a"], 5)
+        assert [] == spread(["a"], 0)
+
+
+class TestTable:
+    def test_a_mutant_that_is_missing_too_many_or_unexplained_is_said(self):
+        key = "words:merge:swap-bits:1"
+        nothing = dict.fromkeys(KINDS)
+        table = {"mutants": {key: nothing, "gone": {"vectors": "x"}}, "proofs": {key: None}, "survivors": {"gone": "y"}}
+        assert [
+            "new: not in the table; run specctrl mutants --all",
+            "gone: in the table, but no mutant of the code",
+            f"{key}: survives without an explanation",
+            "gone: explained, but noticed",
+        ] == complaints(table, [key, "new"])
+
+    def test_figures_of_the_modules_add_up(self):
+        every = [figures(TABLE, module) for module in MODULES]
+        assert figures(TABLE) == {name: sum(each[name] for each in every) for name in figures(TABLE)}
+
+    def test_the_proofs_sample_notices_what_it_notices(self):
+        assert set(proof_sample(MUTANTS)) == set(TABLE["proofs"])
+
+
+class TestRun:
+    def test_a_sample_gives_what_is_stored(self):
+        found = dict(run_all([MUTANTS[key] for key in SAMPLE]))
+        assert {key: TABLE["mutants"][key] for key in SAMPLE} == found
+        assert [] == survivors(found)
+
+
+class TestCommand:
+    def test_without_options_the_table_is_summed_up(self, capsys):
+        assert 0 == main(["mutants"])
+        assert f"{len(MUTANTS):5}  mutants" in capsys.readouterr().out.splitlines()
+
+    def test_a_sample_is_run_and_compared(self, capsys, monkeypatch):
+        def noticed(mutants, _jobs):
+            return ((mutant.key, {"vectors": "x"}) for mutant in mutants)
+
+        monkeypatch.setattr("specctrl.planting.run_all", noticed)
+        assert 1 == main(["mutants", "--sample", "2", "--json"])
+        document = json.loads(capsys.readouterr().out)
+        assert spread(list(MUTANTS), 2) == list(document["run"])
+        assert 2 == len(document["wrong"])
