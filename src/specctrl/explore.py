@@ -94,7 +94,7 @@ NOTES: list[str] = []
 def watched(vcpu: type[Vcpu]) -> type[Vcpu]:
     """The same vCPU, which notes at each VM exit what KVM believes and what the host gets."""
 
-    class Watched(vcpu):  # type: ignore[valid-type,misc]
+    class Watched(vcpu):  # type: ignore[valid-type,misc]  # the class is the variant's own
         __slots__ = ()
 
         def restore_host_spec_ctrl(self) -> None:

@@ -97,7 +97,7 @@ def _changes(node: ast.AST, partners: dict[str, str]) -> Iterator[tuple[str, ast
             yield "delete", ast.Pass()
         case ast.If(_, body, orelse) | ast.IfExp(_, body, orelse):
             for operator, value in (("always", True), ("never", False)):
-                yield operator, type(node)(ast.Constant(value), body, orelse)  # type: ignore[arg-type]
+                yield operator, type(node)(ast.Constant(value), body, orelse)  # type: ignore[arg-type]  # lists or expressions, as in the node
 
 
 class _Replace(ast.NodeTransformer):

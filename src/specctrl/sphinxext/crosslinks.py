@@ -96,7 +96,7 @@ def stale_pages(app: Sphinx, env: BuildEnvironment) -> Iterable[str]:
     seen = hashlib.sha256(repr((domain.rules(), domain.shown(), sorted(env.titles))).encode()).hexdigest()
     if seen == getattr(env, "spec_crosslinks", None):
         return []
-    env.spec_crosslinks = seen  # type: ignore[attr-defined]
+    env.spec_crosslinks = seen  # type: ignore[attr-defined]  # Sphinx keeps what extensions put there
     return sorted(env.found_docs)
 
 
