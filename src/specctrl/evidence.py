@@ -115,19 +115,27 @@ def collect(rules: dict[str, Rule], spec: Path | None = None, vectors: Path | No
 
 
 def run_cells(page: Path) -> Iterator[tuple[list[str], int, set[CodeType]]]:
-    """Run a page's cells in one namespace; yields, for each tagged one, its rules, its line and what it called."""
+    """Run a page's cells in one namespace; yields, for each tagged one, its rules, its line and what it called.
+
+    A page without a tag is not run, and calls are recorded in tagged cells alone: recording is slow.
+    """
+    text = page.read_text("utf-8")
+    if not _TAG.search(text):
+        return
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    for block in blocks(page.read_text("utf-8")):
+    for block in blocks(text):
         if block.kind != "cell" or "skip-execution" in block.tags:
             continue
         code = compile("\n" * (block.line - 1) + block.code, str(page), "exec", dont_inherit=True)
-        with calls() as called, contextlib.redirect_stdout(io.StringIO()):
+        tags = _TAG.findall(block.code)
+        recording = calls() if tags else contextlib.nullcontext(set[CodeType]())
+        with recording as called, contextlib.redirect_stdout(io.StringIO()):
             try:
                 exec(code, namespace)
             except Exception as error:
                 raise EvidenceError(f"{page.name}:{block.line}: the cell raises {error!r}") from error
-        for tag in _TAG.finditer(block.code):
-            yield [id.strip() for id in tag["ids"].split(",")], block.line, called
+        for tag in tags:
+            yield [id.strip() for id in tag.split(",")], block.line, called
 
 
 def missing(rules: dict[str, Rule], found: dict[str, Shown]) -> list[str]:
