@@ -15,7 +15,6 @@ PROVES: dict[str, tuple[str, ...]] = {
         "cap.vcpu.report-recomputed",
         "cap.guest-cpuid.not-looked-at",
         "exit.view-taken",
-        "nested.bitmap.merged",
     ),
     "mechanism_refines_contract": (
         "contract.write.merged-decides",
@@ -43,9 +42,9 @@ PROVES: dict[str, tuple[str, ...]] = {
     "view_survives": ("nested.entry.view", "nested.exit.view", "nested.failed-entry.view", "nested.smi.view"),
     "get_msrs_is_the_view": ("access.read.view", "migration.view-not-effective"),
     "host_value_after_exit": ("exit.host-restored",),
-    "saved_is_hardware": ("exit.saved-is-hardware", "entry.loads-saved"),
+    "saved_is_hardware": ("exit.saved-is-hardware",),
     "host_never_faults": ("force.host-accepts",),
-    "report_is_in_force": ("contract.force.deliverable", "virt.report.in-force", "nested.report-from-list"),
+    "report_is_in_force": ("virt.report.in-force", "nested.report-from-list"),
     "nothing_else_is_forced": ("contract.force.nothing-else",),
     "userspace_wins": ("contract.force.overlay",),
     "virtual_msrs_are_gated": (
@@ -59,10 +58,8 @@ PROVES: dict[str, tuple[str, ...]] = {
         "init.view-zero",
         "init.report.withdrawn",
         "init.userspace-stays",
-        "reset.userspace",
     ),
-    "migration_is_identity": ("contract.move.identity", "migration.any-order", "migration.restorable"),
-    "first_state": ("cap.vcpu.starts-with-vm-pair", "virt.created-zero"),
+    "migration_is_identity": ("contract.move.identity", "migration.restorable"),
     "userspace_keeps_the_report": ("virt.userspace.same-overlay", "contract.report.userspace-supported"),
 }
 """For each claim that says something of single rules: their ids."""
