@@ -22,7 +22,6 @@ ADAPTERS = Path(__file__).parent / "adapters"
 SOURCES = Path(__file__).parents[1] / "src"
 FAILING = scenario(write("0x1"), see(effective="0x2"), id="test.failing")
 OTHER = scenario(id="test.other", profile="rfc-v3")
-BOOTING = scenario(see(exposed=[]), id="test.exposed")
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from helpers import (
 )
 from specctrl.machine import ASSUMPTIONS, OPERATIONS, Machine
 from specctrl.observation import Hex, describe
-from specctrl.outcomes import Fault, HostFault, Misuse, Outcome, Unsupported
+from specctrl.outcomes import Fault, HostFault, Misuse, Outcome
 
 DENY_WRITE = [{"base": SC, "count": 1, "write": True, "allow": [False]}]
 
@@ -47,7 +47,7 @@ class TestMachine:
             Machine(variant="rfc-v9")
 
     def test_the_switches_are_these(self):
-        assert {"init-withdraws-report": True, "vm-entry-loads-shadow": False} == ASSUMPTIONS
+        assert {"init-withdraws-report": True, "vm-entry-loads-shadow": False, "bhi-no-suffices": True} == ASSUMPTIONS
 
     def test_the_guest_cannot_tell_whether_entry_loads_the_shadow(self):
         for loads in (False, True):
@@ -242,9 +242,6 @@ class TestMisuse:
         made.nested_exit(msr_load=[(0x1234, 0)])
         assert "vCPU 0 has shut down" == misuse(made.rdmsr, msr=SC)
 
-    def test_guest_kernels_are_not_there_yet(self):
-        with pytest.raises(Unsupported):
-            machine().boot(kernel={})
 
 
 class TestNestedArguments:

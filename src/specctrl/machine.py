@@ -12,6 +12,7 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 from specctrl.contract import supported_force_spec_ctrl
+from specctrl.guest import Kernel, KernelCpu, Software, boot
 from specctrl.kvm.filters import FilterRange, MsrFilter
 from specctrl.kvm.state import Intercept, L1Controls, NestedState
 from specctrl.kvm.system import FEATURE_MSRS, check_extension, feature_msr, msr_index_list
@@ -23,7 +24,7 @@ from specctrl.outcomes import (
     ExitKind,
     Misuse,
     Outcome,
-    Unsupported,
+    UserspaceExit,
 )
 from specctrl.parts import NOT_IN_CPUID, Host, features_from_names, guest_features, resolve_host
 from specctrl.registers import cap_number, check_word, msr_number
@@ -91,6 +92,7 @@ class Machine:
         self.vm = self.variant.make_vm(resolve_host(host))
         self.vcpus: dict[int, Vcpu] = {}
         self.saved_states: dict[str, NestedState] = {}
+        self.guests: dict[int, Software] = {}
         self.record = record
         self.history: list[dict[str, Any]] = []
 
@@ -236,6 +238,7 @@ class Machine:
         if target.pending_exit is not None:
             raise Misuse(f"vCPU {vcpu} has an MSR exit pending; reply first")
         target.platform_reset()
+        self.guests.pop(vcpu, None)
         return Observation(ret=0)
 
     @operation
@@ -361,9 +364,27 @@ class Machine:
         return Observation()
 
     @operation
-    def boot(self, *, kernel: Mapping[str, Any], vcpu: int = 0) -> Observation:
-        """A guest kernel boots and reports; not part of this version."""
-        raise Unsupported("guest kernels are not part of this version")
+    def boot(self, *, kernel: Mapping[str, Any], vcpu: int = 0, cpu: str = "boot") -> Observation:
+        """A guest kernel brings up a CPU: the boot CPU, a ``secondary`` one, or the boot CPU after S3 (``resume``).
+
+        >>> machine = Machine()
+        >>> _ = machine.create_vcpu()
+        >>> machine.boot(kernel=Kernel().as_keys())
+        {'wrote': [[0x48, 0x1], [0x48, 0x401]]}
+        """
+        one_of("cpu", cpu, tuple(item.value for item in KernelCpu))
+        target = self.running(vcpu)
+        if target.level == 2 or target.smm:
+            raise Misuse("a kernel that boots is L1, outside SMM")
+        recorder = WritesRecorded(target)
+        try:
+            self.guests[vcpu] = boot(Kernel.from_keys(kernel), recorder, KernelCpu(cpu))
+        except UserspaceExit as left:
+            raise Misuse(
+                f"boot cannot go on over an exit to userspace ({left.kind.value} of {left.msr:#x}): "
+                "perform its accesses one by one"
+            ) from None
+        return Observation(wrote=[[Hex(msr), Hex(value)] for msr, value in recorder.wrote])
 
     # ---- what the host does, and what can be looked at
 
@@ -383,7 +404,7 @@ class Machine:
         >>> machine.observe()["effective"], machine.observe()["guest_view"]
         (0x400, 0x0)
         """
-        return observe(self.vcpu(vcpu))
+        return observe(self.vcpu(vcpu), self.guests.get(vcpu), self.assume.bhi_no_suffices)
 
     # ---- helpers
 
@@ -452,6 +473,24 @@ OPERATIONS: dict[str, Callable[..., Observation]] = {
     )
 }
 """Every operation of the scenario format, by name."""
+
+
+class WritesRecorded:
+    """A vCPU as its guest kernel's CPU; keeps what the kernel wrote."""
+
+    def __init__(self, vcpu: Vcpu) -> None:
+        self.vcpu = vcpu
+        self.cpuid = vcpu.cpuid
+        self.wrote: list[tuple[int, int]] = []
+
+    def rdmsr(self, msr: int) -> int:
+        """RDMSR."""
+        return self.vcpu.rdmsr(msr)
+
+    def wrmsr(self, msr: int, value: int) -> None:
+        """WRMSR; one that does not fault is kept."""
+        self.vcpu.wrmsr(msr, value)
+        self.wrote.append((msr, value))
 
 
 def one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -3,6 +3,8 @@
 import errno as errno_module
 from typing import Any
 
+from specctrl.exposure import judge
+from specctrl.guest import Software
 from specctrl.kvm.nested import l1_intercepts
 from specctrl.kvm.vcpu import Vcpu
 from specctrl.outcomes import (
@@ -77,9 +79,13 @@ def index_list(msrs: tuple[int, ...]) -> Observation:
     )
 
 
-def observe(vcpu: Vcpu) -> Observation:
-    """Everything of a vCPU that can be looked at; changes nothing."""
+def observe(vcpu: Vcpu, software: Software | None = None, bhi_no_suffices: bool = True) -> Observation:
+    """Everything of a vCPU that can be looked at; changes nothing.
+
+    ``software``: what its guest kernel chose; ``bhi_no_suffices``: the assumption of that name.
+    """
     control = vcpu.cpu.has_control
+    verdict = judge(vcpu.host, effective(vcpu), software, bhi_no_suffices)
     return Observation(
         effective=Hex(effective(vcpu)),
         guest_view=Hex(view_as_read(vcpu)),
@@ -89,6 +95,8 @@ def observe(vcpu: Vcpu) -> Observation:
         saved=Hex(vcpu.saved),
         level=vcpu.level,
         smm=vcpu.smm,
+        exposed=list(verdict.exposed),
+        overhead=[item.value for item in verdict.overhead],
     )
 
 

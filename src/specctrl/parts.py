@@ -89,6 +89,7 @@ class Host:
     spec_ctrl: int  # the value that the host itself runs with
     nested: bool  # whether KVM offers VMX to guests
     legacy_ibrs: bool  # X86_FEATURE_KERNEL_IBRS: the host writes the MSR after every exit
+    short_sequence_works: bool = False  # whether the short BHB-clearing sequence works on this processor
 
     @property
     def has_spec_ctrl(self) -> bool:
@@ -245,6 +246,7 @@ def resolve_host(spec: "str | dict[str, object] | Host") -> Host:
         spec_ctrl=spec_ctrl,
         nested=_flag(options, "nested", True),
         legacy_ibrs=part.legacy_ibrs,
+        short_sequence_works=part.short_sequence_works,
     )
 
 

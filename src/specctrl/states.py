@@ -105,6 +105,7 @@ def any_host(values: Symbols, name: str) -> Host:
         spec_ctrl=values.word(f"{name}.own_value"),
         nested=values.flag(f"{name}.nested"),
         legacy_ibrs=values.flag(f"{name}.legacy_ibrs"),
+        short_sequence_works=values.flag(f"{name}.short_sequence_works"),
     )
 
 

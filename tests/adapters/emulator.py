@@ -75,7 +75,7 @@ def flat(answer: dict[str, Any]) -> list[tuple[str, Any]]:
 
 def word(value: Any) -> str:
     if isinstance(value, list):
-        return ",".join(word(part) for part in value)
+        return ",".join(":".join(map(word, part)) if isinstance(part, list) else word(part) for part in value)
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

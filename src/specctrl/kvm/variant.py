@@ -14,6 +14,7 @@ class Assumptions:
 
     init_withdraws_report: bool = True  # INIT returns MSR_VIRTUAL_MITIGATION_CTRL to 0 (defect D9)
     vm_entry_loads_shadow: bool = False  # VM entry loads the MSR from the SHADOW field
+    bhi_no_suffices: bool = True  # a guest on a part with BHI_NO needs no mitigation of BHI; Linux' code differs
 
 
 @dataclass(frozen=True, slots=True)

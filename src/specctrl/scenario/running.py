@@ -47,14 +47,10 @@ class Target(Protocol):
         """No scenario follows."""
 
 
-NOT_YET = frozenset(["exposed", "overhead"])
-"""What the emulator cannot show yet: it knows no guest kernels."""
-
-
 class EmulatorTarget:
     """The emulator of one profile; with ``record`` its ``machine`` keeps the history of the last scenario."""
 
-    observes: frozenset[str] | None = frozenset(SHOWS) - NOT_YET
+    observes: frozenset[str] | None = frozenset(SHOWS)
     max_unsupported: int | None = 0
 
     def __init__(self, variant: str, record: bool = False) -> None:

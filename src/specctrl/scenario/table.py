@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from specctrl.exposure import Overhead
+from specctrl.guest import KernelCpu
 from specctrl.machine import ASSUMPTIONS
 from specctrl.parts import FEATURES, NOT_IN_CPUID, PARTS, resolve_host
 from specctrl.registers import CAP_NUMBERS, MSR_NUMBERS
@@ -31,8 +33,8 @@ from specctrl.scenario.kinds import (
 SCHEMA = "specctrl/scenario/1"
 PROFILES = ("spec", "rfc-v3")
 
-OVERHEADS = ("BHI_DIS_S", "RRSBA_DIS_S")
-"""What ``observe`` can list as ``overhead``: bits in force that this guest, as it booted, does not need."""
+OVERHEADS = tuple(item.value for item in Overhead)
+"""What ``observe`` can list as ``overhead``: what the guest that booted pays needlessly."""
 
 
 class HostKind:
@@ -324,7 +326,10 @@ OPERATIONS: Mapping[str, Operation] = {
     "vmxoff": _on_vcpu(GUEST, _ENTERS),
     "smi": _on_vcpu(GUEST, _ENTERS),
     "rsm": _on_vcpu(GUEST, ("reflected", "abort", *_ENTERS)),
-    "boot": Operation(GUEST, {"vcpu": VCPU, "kernel": KERNEL}, ("wrote", *_ENTERS), defaults={"vcpu": 0}),
+    "boot": Operation(
+        GUEST,
+        {"vcpu": VCPU, "kernel": KERNEL, "cpu": Choice("which CPU", tuple(item.value for item in KernelCpu))},
+        ("wrote", *_ENTERS), defaults={"vcpu": 0, "cpu": "boot"}),
     "exit": _on_vcpu(HOST_SIDE, ("host_spec_ctrl", *_ENTERS)),
     "observe": _on_vcpu(HOST_SIDE, (
         "effective", "guest_view", "mask", "shadow", "intercepted", "saved", "level", "smm", "exposed",
