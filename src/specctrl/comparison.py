@@ -12,7 +12,7 @@ from typing import Any
 
 from specctrl.contract import ReportKeptBy
 from specctrl.exposure import Overhead, Verdict, judge
-from specctrl.guest import boot
+from specctrl.guest import KernelCpu, boot
 from specctrl.machine import Machine
 from specctrl.observation import Observation
 from specctrl.outcomes import ExitKind, Fault
@@ -99,7 +99,7 @@ class Run:
     """One VM with one vCPU under one policy; performs steps, and keeps them with what they showed."""
 
     def __init__(
-        self, policy: Policy, guest: Guest, source: str, pool: list[Host], assume: Mapping[str, bool] | None
+        self, policy: Policy, guest: Guest, source: str, pool: list[Host], assume: Mapping[str, bool] | None = None
     ) -> None:
         self.policy = policy
         self.guest = guest
@@ -152,6 +152,13 @@ class Run:
         self.force()
         return True
 
+    def reset(self) -> None:
+        """A platform reset, which takes back the report that userspace keeps too."""
+        self.do("reset_vcpu")
+        if self.keeper is not None:
+            self.keeper.reset()
+            self.force()
+
     def force(self) -> None:
         """Put on the vCPU the pair that the policy, or the report that userspace keeps, asks for."""
         pair = self.policy.pair(self.machine.host, self.cpuid)
@@ -163,13 +170,13 @@ class Run:
 
     # ---- what the guest does
 
-    def boot(self) -> None:
+    def boot(self, which: KernelCpu = KernelCpu.BOOT) -> None:
         """The guest kernel boots; with a keeper in userspace access by access, since some of them exit."""
         kernel = self.policy.kernel(self.guest, self.cpuid, self.pool)
         if self.keeper is None:
-            self.do("boot", kernel=kernel.as_keys())
+            self.do("boot", kernel=kernel.as_keys(), **({} if which is KernelCpu.BOOT else {"cpu": which.value}))
         else:
-            self.machine.guests[0] = boot(kernel, self)
+            self.machine.guests[0] = boot(kernel, self, which)
 
     def rdmsr(self, msr: int) -> int:
         """RDMSR of the guest, answered by userspace if it exits."""

@@ -71,6 +71,10 @@ class ReportKeeper:
         """The mask and value that the vCPU's capability must have now."""
         return self.contract.force()
 
+    def reset(self) -> None:
+        """A platform reset: what the VMM kept is gone, as rule reset.userspace asks."""
+        self.contract.report = 0
+
     def arrive(self, destination: Host) -> None:
         """The VM runs on another host now: the report is the same, what it asks for may not be."""
         self.contract.host = destination
