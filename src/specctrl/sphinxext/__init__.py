@@ -11,6 +11,7 @@ from specctrl.sphinxext.crosslinks import Crosslinks, leave_type_variable, stale
 from specctrl.sphinxext.domain import SpecDomain
 from specctrl.sphinxext.layout import LayoutDirective
 from specctrl.sphinxext.nodes import depart_scroller, scroller, visit_children_only, visit_scroller
+from specctrl.sphinxext.posting import PostingDirective
 from specctrl.sphinxext.roles import RuleRole
 from specctrl.sphinxext.rule import RuleDirective, RulesDirective, rules_table, write_json
 from specctrl.sphinxext.scenario import ScenarioDirective, copy_vectors
@@ -32,6 +33,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_directive("source", SourceDirective)
     app.add_directive("layout", LayoutDirective)
     app.add_directive("scenario", ScenarioDirective)
+    app.add_directive("posting", PostingDirective)
 
     children_only = (visit_children_only, visit_children_only)
     app.add_node(scroller, html=(visit_scroller, depart_scroller), text=children_only, latex=children_only)
