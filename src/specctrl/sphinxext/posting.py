@@ -23,7 +23,7 @@ class PostingDirective(SphinxDirective):
     """Shows one patch of ``spec/postings/NAME.toml``."""
 
     required_arguments = 1
-    option_spec: ClassVar[OptionSpec] = {"patch": directives.positive_int}  # type: ignore[misc]
+    option_spec: ClassVar[OptionSpec] = {"patch": directives.positive_int}
 
     def run(self) -> list[nodes.Node]:
         """Render the patch."""
