@@ -6,7 +6,7 @@ from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 
 import specctrl.rules
-from specctrl.sphinxext import banner, evidence, executed, prompts, quiet, theme
+from specctrl.sphinxext import banner, bits, evidence, executed, prompts, quiet, theme
 from specctrl.sphinxext.crosslinks import Crosslinks, leave_type_variable, stale_pages
 from specctrl.sphinxext.domain import SpecDomain
 from specctrl.sphinxext.layout import LayoutDirective
@@ -53,4 +53,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("html-page-context", theme.mend, priority=900)  # after the theme's own
     app.connect("build-finished", write_json)
     app.connect("build-finished", copy_vectors)
+    app.connect("build-finished", bits.write_data)
+    app.add_js_file("bits.mjs", type="module")
+    app.add_css_file("bits.css")
     return {"version": "1", "env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,182 @@
+// The bit explorer: type or click a value of a register, see its fields. Opened by a button; nothing is loaded before.
+// Values are BigInt throughout: a JavaScript number loses bits above 2^53.
+
+const ALL = (1n << 64n) - 1n;
+
+/** The 64-bit value that a text says, in hexadecimal (0x…), binary (0b…) or decimal; an Error says why it says none. */
+export function parse(text) {
+  const plain = text.trim().replaceAll("_", "").toLowerCase();
+  if (!/^(0x[0-9a-f]+|0b[01]+|[0-9]+)$/.test(plain)) throw new Error("not a number: write 0x401, 0b1 or 1025");
+  const value = BigInt(plain);
+  if (value > ALL) throw new Error("more than 64 bits");
+  return value;
+}
+
+/** A value in hexadecimal. */
+export const hex = (value) => `0x${value.toString(16)}`;
+
+/** What each field holds, and the bits that no field has. */
+export function decode(register, value) {
+  const fields = register.fields.map((field) => ({
+    ...field,
+    value: (value >> BigInt(field.low)) & ((1n << BigInt(field.width)) - 1n),
+  }));
+  const defined = register.fields.reduce(
+    (bits, field) => bits | (((1n << BigInt(field.width)) - 1n) << BigInt(field.low)), 0n);
+  return { fields, reserved: value & ~defined & ALL };
+}
+
+/** What the processor holds when a guest with this view runs under this mask and value. */
+export const merge = (view, mask, value) => ((view & ~mask) | (value & mask)) & ALL;
+
+/** What a guest's write comes to: what it reads back, what the processor holds, and the bits that make it fault. */
+export function write(view, mask, value, writable) {
+  const merged = merge(view, mask, value);
+  const refused = merged & ~writable & ALL;
+  return { reads: view, holds: merged, refused };
+}
+
+// ---- the page
+
+const el = (tag, properties = {}, ...children) => {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+};
+
+let loading;
+const load = () => (loading ??= fetch(new URL("registers.json", import.meta.url)).then((answer) => answer.json()));
+
+function wordInput(label, text, changed) {
+  const input = el("input", { value: text, spellcheck: false, autocomplete: "off", size: 20 });
+  const why = el("span", { className: "spec-bits-why", role: "status" });
+  input.addEventListener("input", () => {
+    try {
+      changed(parse(input.value));
+      why.textContent = "";
+      input.removeAttribute("aria-invalid");
+    } catch (error) {
+      why.textContent = error.message;
+      input.setAttribute("aria-invalid", "true");
+    }
+  });
+  return { input, row: el("label", { className: "spec-bits-word" }, el("span", { textContent: label }), input, why) };
+}
+
+function grid(register, state, changed) {
+  const box = el("div", { className: "spec-bits-grid", role: "group" });
+  box.setAttribute("aria-label", "Bits, the highest first; arrow keys move, space toggles");
+  const nameOf = (bit) => register.fields.find((field) => bit >= field.low && bit < field.low + field.width)?.name;
+  const buttons = [];
+  for (let bit = register.width - 1; bit >= 0; bit -= 1) {
+    const name = nameOf(bit);
+    const button = el("button", { type: "button", title: `bit ${bit}${name ? `: ${name}` : ", reserved"}` });
+    button.setAttribute("aria-label", button.title);
+    button.classList.toggle("spec-bits-named", Boolean(name));
+    button.tabIndex = bit === 0 ? 0 : -1;
+    button.addEventListener("click", () => changed(state.view ^ (1n << BigInt(bit))));
+    buttons[bit] = button;
+    box.append(button);
+  }
+  box.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: 1, ArrowRight: -1, ArrowUp: 8, ArrowDown: -8 }[event.key];
+    const at = buttons.indexOf(document.activeElement);
+    const next = buttons[at + step];
+    if (!step || at < 0) return;
+    event.preventDefault();
+    if (!next) return;
+    document.activeElement.tabIndex = -1;
+    next.tabIndex = 0;
+    next.focus();
+  });
+  return { box, buttons };
+}
+
+function explorer(register, data, given) {
+  const state = { view: given.view ?? 0n, mask: given.mask ?? 0n, value: given.value ?? 0n, part: given.part ?? "sapphire-rapids" };
+  const forced = register.name === "IA32_SPEC_CTRL";
+  const out = el("div", { className: "spec-bits-out", role: "status" });
+  const link = el("a", { textContent: "link to this value" });
+  const word = wordInput(forced ? "The guest writes" : "Value", hex(state.view), (value) => set({ view: value }));
+  const { box, buttons } = grid(register, state, (value) => set({ view: value }, true));
+  const body = el("div", { className: "spec-bits-body" }, word.row, box);
+  if (forced) {
+    const part = el("select", {}, ...Object.keys(data.parts).map((name) => el("option", { value: name, textContent: name })));
+    part.value = state.part;
+    part.addEventListener("change", () => set({ part: part.value }));
+    body.append(
+      wordInput("Force mask", hex(state.mask), (value) => set({ mask: value })).row,
+      wordInput("Force value", hex(state.value), (value) => set({ value })).row,
+      el("label", { className: "spec-bits-word" }, el("span", { textContent: "Processor" }), part),
+    );
+  }
+  body.append(out, link);
+
+  function set(change, rewrite = false) {
+    Object.assign(state, change);
+    if (rewrite) word.input.value = hex(state.view);
+    draw();
+  }
+
+  function draw() {
+    buttons.forEach((button, bit) => {
+      const on = Boolean((state.view >> BigInt(bit)) & 1n);
+      button.setAttribute("aria-pressed", String(on));
+      button.textContent = on ? "1" : "0";
+    });
+    const { fields, reserved } = decode(register, state.view);
+    const on = fields.filter((field) => field.value).map((field) => (field.width === 1 ? field.name : `${field.name}=${hex(field.value)}`));
+    const lines = [`${hex(state.view)} = ${state.view}`, on.length ? `fields: ${on.join(", ")}` : "no field is set"];
+    if (reserved) lines.push(`bits that no field has: ${hex(reserved)}`);
+    if (forced) {
+      const result = write(state.view, state.mask, state.value, BigInt(data.parts[state.part]));
+      if (state.value & ~state.mask & ALL) lines.push(`the capability refuses this pair: value bits outside the mask: ${hex(state.value & ~state.mask & ALL)}`);
+      else if (result.refused) lines.push(`#GP: ${state.part} refuses ${hex(result.refused)} of the merged ${hex(result.holds)}; the guest keeps what it read before`);
+      else lines.push(`the guest reads ${hex(result.reads)}`, `the processor holds ${hex(result.holds)} while it runs`);
+    }
+    out.replaceChildren(...lines.map((line) => el("p", { textContent: line })));
+    link.href = `#${address(register, state, forced)}`;
+  }
+  draw();
+  return body;
+}
+
+const address = (register, state, forced) => {
+  const words = { bits: register.name, value: hex(state.view) };
+  if (forced) Object.assign(words, { mask: hex(state.mask), force: hex(state.value), part: state.part });
+  return new URLSearchParams(words).toString();
+};
+
+/** What the address of the page asks to show, or null. */
+function asked() {
+  const words = new URLSearchParams(location.hash.slice(1));
+  if (!words.has("bits")) return null;
+  const number = (name) => {
+    try {
+      return parse(words.get(name) ?? "0");
+    } catch {
+      return 0n;
+    }
+  };
+  return { name: words.get("bits"), view: number("value"), mask: number("mask"), value: number("force"), part: words.get("part") ?? undefined };
+}
+
+function attach() {
+  const given = asked();
+  for (const layout of document.querySelectorAll(".spec-layout")) {
+    const name = layout.querySelector(".spec-layout-head code")?.textContent;
+    const details = el("details", { className: "spec-bits" }, el("summary", { textContent: "Explore a value" }));
+    details.addEventListener("toggle", async () => {
+      if (!details.open || details.childElementCount > 1) return;
+      const data = await load();
+      const start = given?.name === name ? given : {};
+      if (start.part && !(start.part in data.parts)) delete start.part;
+      details.append(explorer(data.registers[name], data, start));
+      if (start === given) details.scrollIntoView({ block: "center" });
+    });
+    layout.append(details);
+    if (given?.name === name) details.open = true;
+  }
+}
+
+if (typeof document !== "undefined") attach();

@@ -1,0 +1,38 @@
+"""The data of the bit explorer: every register's fields, and the bits that each part accepts."""
+
+import json
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+from specctrl.parts import PARTS, resolve_host
+from specctrl.registers import REGISTERS
+
+
+def explorer_data() -> dict[str, object]:
+    """What ``bits.mjs`` needs; words as hexadecimal text, since JSON numbers lose bits above 2**53.
+
+    >>> explorer_data()["parts"]["ice-lake-server"]
+    '0x7'
+    """
+    return {
+        "registers": {
+            name: {
+                "name": name,
+                "width": register.width,
+                "fields": [
+                    {"name": field.name, "low": field.low, "width": field.width}
+                    for field in sorted(register, key=lambda field: field.low)
+                ],
+            }
+            for name, register in REGISTERS.items()
+        },
+        "parts": {name: f"{resolve_host(name).writable:#x}" for name in PARTS},
+    }
+
+
+def write_data(app: Sphinx, exception: Exception | None) -> None:
+    """Put the data beside the script."""
+    if exception is None and app.builder.format == "html":
+        text = json.dumps(explorer_data(), indent=1, sort_keys=True) + "\n"
+        (Path(app.outdir) / "_static" / "registers.json").write_text(text, "utf-8")
