@@ -64,6 +64,7 @@ copybutton_prompt_is_regexp = True
 rule_evidence = True  # a MUST that no example and no scenario shows is a warning, so an error
 source_modules = [  # every public function, class and method of these stands in a chapter
     "specctrl.words",
+    "specctrl.contract",
     "specctrl.processor",
     "specctrl.kvm.system",
     "specctrl.kvm.vm",
@@ -73,6 +74,11 @@ source_modules = [  # every public function, class and method of these stands in
     "specctrl.kvm.msrs",
     "specctrl.kvm.filters",
     "specctrl.kvm.nested",
+    "specctrl.guest",
+    "specctrl.exposure",
+    "specctrl.vmm.pool",
+    "specctrl.vmm.keeper",
+    "specctrl.vmm.migration",
 ]
 
 # Site
