@@ -241,7 +241,7 @@ _TERTIARY = Register(
     source="SDM vol. 3, appendix A; Jim Mattson, September 2022, quoting Intel's page",
     fields=(
         Field("IPI_VIRTUALIZATION", 4, "not used here; shown for the neighbour", _SDM_VMX),
-        Field("VIRTUALIZE_IA32_SPEC_CTRL", 7, "the control that this page is about", _SDM_VMX),
+        Field("VIRTUALIZE_IA32_SPEC_CTRL", 7, "the guest's accesses go through MASK and SHADOW", _SDM_VMX),
     ),
 )
 

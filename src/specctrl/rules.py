@@ -210,7 +210,7 @@ def check_code(rule: Rule) -> None:
 
 
 def data_folder(name: str) -> Path:
-    """Return ``spec`` or ``vectors``: the repository's own, else the installed package's copy."""
+    """Return ``spec``, ``vectors`` or ``reference/c``: the repository's own, else the installed package's copy."""
     package = Path(__file__).resolve().parent
     root = package.parents[1]
     if (root / "pyproject.toml").is_file() and (root / name).is_dir():

@@ -6,7 +6,7 @@ from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 
 import specctrl.rules
-from specctrl.sphinxext import banner, bits, evidence, executed, prompts, quiet, theme
+from specctrl.sphinxext import banner, bits, evidence, executed, kit, prompts, quiet, theme
 from specctrl.sphinxext.crosslinks import Crosslinks, leave_type_variable, stale_pages
 from specctrl.sphinxext.domain import SpecDomain
 from specctrl.sphinxext.layout import LayoutDirective
@@ -45,6 +45,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("builder-inited", executed.create_cache)
     app.connect("builder-inited", prompts.check)
     app.connect("builder-inited", evidence.gather)
+    app.connect("builder-inited", kit.check)
     app.connect("doctree-read", quiet.drop_noise)
     app.connect("env-updated", stale_pages)
     app.connect("missing-reference", leave_type_variable)

@@ -1,0 +1,1176 @@
+// SPDX-License-Identifier: (GPL-2.0 OR MIT)
+/*
+ * Performs scenarios on specctrl.h: one line of words in, one line out.
+ *
+ *   specctrl run vectors --target c
+ *   specctrl run vectors --target cmd:./adapter --plain
+ *
+ * What a scenario needs and the header leaves to its user is here: several
+ * vCPUs, MSR filters, L1's bitmaps, labels for saved states, a move of the VM.
+ */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "specctrl.h"
+
+#define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
+
+static void die(const char *why, const char *what)
+{
+	fprintf(stderr, "adapter: %s: %s\n", why, what);
+	exit(2);
+}
+
+/* ---- Memory: everything of a scenario, let go of at the next begin ------ */
+
+struct chunk {
+	struct chunk *next;
+};
+
+static struct chunk *chunks;
+
+/* Zeroed memory, also for a count of 0. */
+static void *keep(size_t count, size_t size)
+{
+	struct chunk *chunk = calloc(1, sizeof(*chunk) + (count + 1) * size);
+
+	if (!chunk)
+		die("no memory", "keep");
+	chunk->next = chunks;
+	chunks = chunk;
+	return chunk + 1;
+}
+
+static void forget(void)
+{
+	while (chunks) {
+		struct chunk *next = chunks->next;
+
+		free(chunks);
+		chunks = next;
+	}
+}
+
+/* ---- Words: key=value --------------------------------------------------- */
+
+#define MAX_WORDS 32
+
+struct word {
+	char *key;
+	char *value;
+};
+
+static struct word words[MAX_WORDS];
+static unsigned int nr_words;
+
+/* Take a line apart, in place. */
+static void split(char *line)
+{
+	char *word;
+
+	nr_words = 0;
+	for (word = strtok(line, " "); word; word = strtok(NULL, " ")) {
+		char *equals = strchr(word, '=');
+
+		if (!equals || nr_words == MAX_WORDS)
+			die("no key=value, or too many", word);
+		*equals = '\0';
+		words[nr_words].key = word;
+		words[nr_words].value = equals + 1;
+		nr_words++;
+	}
+}
+
+/* The value of a key; NULL if it is not given. */
+static char *text(const char *key)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr_words; i++) {
+		if (!strcmp(words[i].key, key))
+			return words[i].value;
+	}
+	return NULL;
+}
+
+static bool is(const char *key, const char *value)
+{
+	const char *given = text(key);
+
+	return given && !strcmp(given, value);
+}
+
+static u64 number_of(const char *digits)
+{
+	char *end;
+	u64 number;
+
+	if (!digits)
+		die("a number is missing", words[0].value);
+	number = strtoull(digits, &end, 0);
+	if (end == digits || *end)
+		die("not a number", digits);
+	return number;
+}
+
+/* The number that a key gives, 0 if it is not given. */
+static u64 number(const char *key)
+{
+	const char *given = text(key);
+
+	return given ? number_of(given) : 0;
+}
+
+/* Cut the first item off a list; NULL at its end. */
+static char *next_item(char **list, char comma)
+{
+	char *item = *list, *end;
+
+	if (!item || !*item)
+		return NULL;
+	end = strchr(item, comma);
+	if (end)
+		*end++ = '\0';
+	*list = end;
+	return item;
+}
+
+static u32 count_items(const char *list)
+{
+	u32 count = list && *list;
+
+	for (; list && *list; list++)
+		count += *list == ',';
+	return count;
+}
+
+/* A list of MSRs; it is kept. */
+static u32 *msr_list(const char *key, u32 *count)
+{
+	char *list = text(key), *item;
+	u32 *msrs = keep(count_items(list), sizeof(*msrs));
+
+	*count = 0;
+	while ((item = next_item(&list, ',')))
+		msrs[(*count)++] = (u32)number_of(item);
+	return msrs;
+}
+
+/* A list of msr:value; it is kept. */
+static struct specctrl_msr *pair_list(const char *key, u32 *count)
+{
+	char *list = text(key), *item;
+	struct specctrl_msr *pairs = keep(count_items(list), sizeof(*pairs));
+
+	*count = 0;
+	while ((item = next_item(&list, ','))) {
+		pairs[*count].index = (u32)number_of(next_item(&item, ':'));
+		pairs[*count].value = number_of(item);
+		(*count)++;
+	}
+	return pairs;
+}
+
+/* ---- Answers ------------------------------------------------------------ */
+
+static bool answered;
+
+static void answer(const char *format, ...)
+{
+	va_list arguments;
+
+	if (answered)
+		putchar(' ');
+	answered = true;
+	va_start(arguments, format);
+	vprintf(format, arguments);
+	va_end(arguments);
+}
+
+static void answer_list(const char *key, const u64 *values, u32 count)
+{
+	u32 i;
+
+	answer("%s=", key);
+	for (i = 0; i < count; i++)
+		printf("%s0x%" PRIx64, i ? "," : "", values[i]);
+}
+
+/* What an ioctl returns: 0 or a negative errno. */
+static void answer_ioctl(int ret)
+{
+	switch (ret) {
+	case 0:
+		answer("ret=0");
+		break;
+	case -EINVAL:
+		answer("errno=EINVAL");
+		break;
+	case -EEXIST:
+		answer("errno=EEXIST");
+		break;
+	case -ENOTTY:
+		answer("errno=ENOTTY");
+		break;
+	case -EFAULT:
+		answer("errno=EFAULT");
+		break;
+	default:
+		die("an errno without a name", "answer_ioctl");
+	}
+}
+
+static const char *reason_name(u32 reason)
+{
+	return reason == SPECCTRL_MSR_INVAL ? "INVAL" :
+	       reason == SPECCTRL_MSR_UNKNOWN ? "UNKNOWN" : "FILTER";
+}
+
+/* An outcome; nothing for success. */
+static void answer_result(const struct specctrl_vcpu *vcpu, enum specctrl_result result)
+{
+	const struct specctrl_msr_exit *msr_exit = &vcpu->msr_exit;
+
+	switch (result) {
+	case SPECCTRL_DONE:
+		break;
+	case SPECCTRL_GP:
+		answer("fault=#GP");
+		break;
+	case SPECCTRL_HOST_GP:
+		answer("host_fault=#GP");
+		break;
+	case SPECCTRL_VMX_ABORT:
+		answer("abort=true");
+		break;
+	case SPECCTRL_REFLECTED:
+		answer("reflected=true");
+		break;
+	case SPECCTRL_BLOCKED:
+		answer("blocked=true");
+		break;
+	case SPECCTRL_NESTED_ENTRY_FAILED:
+		answer("fail.reason=MSR_LOAD_FAIL fail.entry=%" PRIu32, vcpu->failed_entry);
+		break;
+	case SPECCTRL_EXIT_TO_USER:
+		answer("exit.kind=%s exit.reason=%s exit.msr=0x%" PRIx32,
+		       msr_exit->write ? "wrmsr" : "rdmsr", reason_name(msr_exit->reason),
+		       msr_exit->index);
+		if (msr_exit->write)
+			answer("exit.value=0x%" PRIx64, msr_exit->value);
+		break;
+	case SPECCTRL_VM_EXIT:
+	case SPECCTRL_VMFAIL_CONTROLS:
+	case SPECCTRL_VMFAIL_FIELD:
+	case SPECCTRL_VM_ENTRY_FAILED:
+		die("KVM must not let this out", "answer_result");
+	}
+}
+
+/* ---- MSR filters -------------------------------------------------------- */
+
+#define MAX_RANGES	16
+#define MAX_RANGE_MSRS	(0x600 * 8)
+
+struct range {
+	u32 base;
+	u32 count;
+	bool read;
+	bool write;
+	const char *allow;		/* a digit for each MSR */
+};
+
+struct filter {
+	bool default_allow;
+	u32 nr_ranges;
+	struct range *ranges;
+};
+
+/*
+ * The hook vm->msr_allowed: the first range that has the MSR and the direction
+ * decides, else the default.  No filter reaches the x2APIC MSRs.
+ *
+ * rule: filter.direction 3621dde5
+ * rule: filter.first-range 66d30485
+ * rule: filter.x2apic-exempt c82cc9aa
+ */
+static bool filter_allows(const struct specctrl_vm *vm, u32 msr, bool write)
+{
+	const struct filter *filter = vm->msr_filter;
+	u32 i;
+
+	if (msr >= 0x800 && msr <= 0x8ff)
+		return true;
+	for (i = 0; i < filter->nr_ranges; i++) {
+		const struct range *range = &filter->ranges[i];
+
+		if ((write ? range->write : range->read) && msr >= range->base &&
+		    msr - range->base < range->count)
+			return range->allow[msr - range->base] == '1';
+	}
+	return filter->default_allow;
+}
+
+/*
+ * What KVM_X86_SET_MSR_FILTER refuses.
+ *
+ * rule: filter.default-deny-needs-range 2943cdec
+ * rule: filter.limits b1c1d70a
+ */
+static int check_filter(const struct filter *filter)
+{
+	bool has_msrs = false;
+	u32 i;
+
+	if (filter->nr_ranges > MAX_RANGES)
+		return -EINVAL;
+	for (i = 0; i < filter->nr_ranges; i++) {
+		const struct range *range = &filter->ranges[i];
+
+		if (!range->count)
+			continue;
+		has_msrs = true;
+		if (range->count > MAX_RANGE_MSRS || !(range->read || range->write))
+			return -EINVAL;
+	}
+	return filter->default_allow || has_msrs ? 0 : -EINVAL;
+}
+
+static struct filter *read_filter(void)
+{
+	struct filter *filter = keep(1, sizeof(*filter));
+	char *list = text("ranges"), *item;
+
+	filter->default_allow = is("default", "allow");
+	filter->ranges = keep(count_items(list), sizeof(*filter->ranges));
+	while ((item = next_item(&list, ','))) {
+		struct range *range = &filter->ranges[filter->nr_ranges++];
+		const char *access;
+		char *allow;
+
+		range->base = (u32)number_of(next_item(&item, ':'));
+		range->count = (u32)number_of(next_item(&item, ':'));
+		access = next_item(&item, ':');
+		range->read = access && strchr(access, 'r');
+		range->write = access && strchr(access, 'w');
+		allow = keep(range->count, 1);
+		if (item && strlen(item) == range->count)
+			memcpy(allow, item, range->count);
+		else if (range->count)
+			die("a range needs a digit for each MSR", "ranges");
+		range->allow = allow;
+	}
+	return filter;
+}
+
+/* ---- L1's bitmap -------------------------------------------------------- */
+
+struct intercept {
+	u32 msr;
+	bool read;
+	bool write;
+};
+
+struct bitmap {
+	u32 count;
+	struct intercept *intercepts;
+};
+
+/* The hook l1->intercepts. */
+static bool bitmap_intercepts(const struct specctrl_l1 *l1, u32 msr, bool write)
+{
+	const struct bitmap *bitmap = l1->bitmap;
+	u32 i;
+
+	for (i = 0; i < bitmap->count; i++) {
+		const struct intercept *entry = &bitmap->intercepts[i];
+
+		if (entry->msr == msr && (write ? entry->write : entry->read))
+			return true;
+	}
+	return false;
+}
+
+static void read_l1(struct specctrl_l1 *l1)
+{
+	struct bitmap *bitmap = keep(1, sizeof(*bitmap));
+	char *list = text("intercept"), *item;
+
+	l1->use_msr_bitmap = !is("intercept", "all");
+	l1->intercepts = bitmap_intercepts;
+	l1->bitmap = bitmap;
+	bitmap->intercepts = keep(count_items(list), sizeof(*bitmap->intercepts));
+	while (l1->use_msr_bitmap && (item = next_item(&list, ','))) {
+		struct intercept *entry = &bitmap->intercepts[bitmap->count++];
+
+		entry->msr = (u32)number_of(next_item(&item, ':'));
+		entry->read = item && strchr(item, 'r');
+		entry->write = item && strchr(item, 'w');
+	}
+	l1->exit_store = msr_list("exit_msr_store", &l1->nr_exit_store);
+	l1->exit_load = pair_list("exit_msr_load", &l1->nr_exit_load);
+}
+
+/* ---- The machine -------------------------------------------------------- */
+
+struct slot {				/* a vCPU, in the order of creation */
+	struct slot *next;
+	u32 id;
+	struct specctrl_vcpu vcpu;
+};
+
+struct saved {				/* a nested state with its label */
+	struct saved *next;
+	char *label;
+	struct specctrl_nested_state state;
+};
+
+static struct {
+	struct specctrl_vm *vm;
+	struct slot *slots;
+	struct saved *saved;
+	bool init_withdraws_report;
+	bool entry_loads_shadow;
+} machine;
+
+static const struct {
+	const char *name;
+	u32 feature;
+} features[] = {
+	{ "SPEC_CTRL", SPECCTRL_HAS_SPEC_CTRL },
+	{ "STIBP", SPECCTRL_HAS_STIBP },
+	{ "SSBD", SPECCTRL_HAS_SSBD },
+	{ "RRSBA_CTRL", SPECCTRL_HAS_RRSBA_CTRL },
+	{ "BHI_CTRL", SPECCTRL_HAS_BHI_CTRL },
+	{ "IPRED_CTRL", SPECCTRL_HAS_IPRED_CTRL },
+	{ "PSFD", SPECCTRL_HAS_PSFD },
+	{ "DDPD_U", SPECCTRL_HAS_DDPD_U },
+	{ "ARCH_CAPABILITIES", SPECCTRL_HAS_ARCH_CAPABILITIES },
+	{ "RRSBA", SPECCTRL_HAS_RRSBA },
+	{ "BHI_NO", SPECCTRL_HAS_BHI_NO },
+	{ "TSX", 0 },			/* of interest to guest kernels only */
+};
+
+#define NOT_IN_CPUID (SPECCTRL_HAS_RRSBA | SPECCTRL_HAS_BHI_NO)
+
+static u32 read_features(const char *key)
+{
+	char *list = text(key), *item;
+	u32 bits = 0;
+
+	while ((item = next_item(&list, ','))) {
+		size_t i;
+
+		for (i = 0; i < ARRAY_SIZE(features); i++) {
+			if (!strcmp(features[i].name, item))
+				break;
+		}
+		if (i == ARRAY_SIZE(features))
+			die("no such feature", item);
+		bits |= features[i].feature;
+	}
+	return bits;
+}
+
+/* A host; @role is "host" or "to". */
+static const struct specctrl_host *read_host(const char *role)
+{
+	struct specctrl_host *host = keep(1, sizeof(*host));
+	char key[32];
+
+#define KEY(name) (snprintf(key, sizeof(key), "%s." name, role), key)
+	host->features = read_features(KEY("features"));
+	host->has_control = is(KEY("spec_ctrl_shadow"), "true");
+	host->spec_ctrl = number(KEY("host_spec_ctrl"));
+	host->nested = is(KEY("nested"), "true");
+	host->legacy_ibrs = is(KEY("legacy_ibrs"), "true");
+#undef KEY
+	return host;
+}
+
+static struct specctrl_vm *make_vm(const struct specctrl_host *host)
+{
+	struct specctrl_vm *vm = keep(1, sizeof(*vm));
+	struct filter *allow_all = keep(1, sizeof(*allow_all));
+
+	allow_all->default_allow = true;
+	vm->host = host;
+	vm->msr_allowed = filter_allows;
+	vm->msr_filter = allow_all;
+	return vm;
+}
+
+/* A new vCPU, behind all others of a list. */
+static struct specctrl_vcpu *make_vcpu(struct slot **slots, struct specctrl_vm *vm, u32 id,
+				       u32 cpuid)
+{
+	struct slot *slot = keep(1, sizeof(*slot));
+
+	slot->id = id;
+	specctrl_vcpu_create(&slot->vcpu, vm, cpuid);
+	slot->vcpu.init_withdraws_report = machine.init_withdraws_report;
+	slot->vcpu.cpu.entry_loads_shadow = machine.entry_loads_shadow;
+	while (*slots)
+		slots = &(*slots)->next;
+	*slots = slot;
+	return &slot->vcpu;
+}
+
+static struct specctrl_vcpu *find_vcpu(u32 id)
+{
+	struct slot *slot;
+
+	for (slot = machine.slots; slot; slot = slot->next) {
+		if (slot->id == id)
+			return &slot->vcpu;
+	}
+	return NULL;
+}
+
+/* ---- Operations: what userspace does ------------------------------------ */
+
+/* Each returns NULL, or why the step is misuse. */
+typedef const char *operation(struct specctrl_vcpu *vcpu);
+
+static const char *begin(struct specctrl_vcpu *vcpu)
+{
+	(void)vcpu;
+	forget();
+	memset(&machine, 0, sizeof(machine));
+	machine.init_withdraws_report = !is("assume.init-withdraws-report", "false");
+	machine.entry_loads_shadow = is("assume.vm-entry-loads-shadow", "true");
+	machine.vm = make_vm(read_host("host"));
+	answer("profiles=spec observes=ret,value,values,stored,contains,lacks,refused,errno,fault,"
+	       "host_fault,exit,fail,abort,reflected,blocked,host_spec_ctrl,effective,guest_view,"
+	       "mask,shadow,intercepted,saved,level,smm");
+	return NULL;
+}
+
+static const char *check_extension(struct specctrl_vcpu *vcpu)
+{
+	(void)vcpu;
+	answer("ret=%d", specctrl_check_extension(machine.vm->host, (u32)number("cap")));
+	return NULL;
+}
+
+static const char *get_supported_force_spec_ctrl(struct specctrl_vcpu *vcpu)
+{
+	u64 bits = 0;
+	int ret;
+
+	(void)vcpu;
+	ret = specctrl_get_supported(machine.vm->host, is("fd", "vm"),
+				     is("bad_pointer", "true") ? NULL : &bits);
+	answer_ioctl(ret);
+	if (!ret)
+		answer("value=0x%" PRIx64, bits);
+	return NULL;
+}
+
+static const char *enable_cap(struct specctrl_vcpu *vcpu)
+{
+	u32 cap = (u32)number("cap"), flags = (u32)number("flags");
+	char *list = text("args"), *item;
+	u64 args[4] = { 0 };
+	size_t i = 0;
+
+	while (i < ARRAY_SIZE(args) && (item = next_item(&list, ',')))
+		args[i++] = number_of(item);
+	if (is("fd", "vm")) {
+		answer_ioctl(specctrl_vm_enable_cap(machine.vm, cap, flags, args[0], args[1]));
+		return NULL;
+	}
+	if (!vcpu)
+		return "there is no such vCPU";
+	answer_ioctl(specctrl_vcpu_enable_cap(vcpu, cap, flags, args[0], args[1]));
+	return NULL;
+}
+
+static const char *create_vcpu(struct specctrl_vcpu *vcpu)
+{
+	u32 cpuid = machine.vm->host->features & ~NOT_IN_CPUID, id = (u32)number("vcpu");
+	int ret;
+
+	if (text("features"))
+		cpuid = read_features("features");
+	ret = specctrl_vm_count_vcpu(machine.vm, id, vcpu);
+	if (!ret)
+		make_vcpu(&machine.slots, machine.vm, id, cpuid);
+	answer_ioctl(ret);
+	return NULL;
+}
+
+static const char *get_msrs(struct specctrl_vcpu *vcpu)
+{
+	u32 count, done;
+	u32 *msrs = msr_list("msrs", &count);
+	u64 *values = keep(count, sizeof(*values));
+
+	done = specctrl_get_msrs(vcpu, msrs, count, values);
+	answer("ret=%" PRIu32, done);
+	answer_list("values", values, done);
+	return NULL;
+}
+
+static const char *set_msrs(struct specctrl_vcpu *vcpu)
+{
+	u32 count;
+	struct specctrl_msr *msrs = pair_list("msrs", &count);
+
+	answer("ret=%" PRIu32, specctrl_set_msrs(vcpu, msrs, count));
+	return NULL;
+}
+
+static const char *get_feature_msrs(struct specctrl_vcpu *vcpu)
+{
+	u32 count, done;
+	u32 *msrs = msr_list("msrs", &count);
+	u64 *values = keep(count, sizeof(*values));
+
+	(void)vcpu;
+	for (done = 0; done < count; done++) {
+		if (specctrl_get_msr_feature(machine.vm->host, msrs[done], &values[done]))
+			break;
+	}
+	answer("ret=%" PRIu32, done);
+	answer_list("values", values, done);
+	return NULL;
+}
+
+static const u32 known[] = {
+	MSR_IA32_SPEC_CTRL, MSR_IA32_ARCH_CAPABILITIES, MSR_VIRTUAL_ENUMERATION,
+	MSR_VIRTUAL_MITIGATION_ENUM, MSR_VIRTUAL_MITIGATION_CTRL,
+};
+
+/* Which of the known MSRs are in a list, and which are not. */
+static void answer_index_list(const u32 *msrs, u32 count)
+{
+	u64 contained[ARRAY_SIZE(known)], lacking[ARRAY_SIZE(known)];
+	u32 i, k, nr_lacking = 0;
+
+	for (i = 0; i < count; i++)
+		contained[i] = msrs[i];
+	for (k = 0; k < ARRAY_SIZE(known); k++) {
+		for (i = 0; i < count && msrs[i] != known[k]; i++)
+			;
+		if (i == count)
+			lacking[nr_lacking++] = known[k];
+	}
+	answer_list("contains", contained, count);
+	answer_list("lacks", lacking, nr_lacking);
+}
+
+static const char *get_msr_index_list(struct specctrl_vcpu *vcpu)
+{
+	u32 msrs[ARRAY_SIZE(known)];
+
+	(void)vcpu;
+	answer_index_list(msrs, specctrl_msr_index_list(machine.vm->host, msrs));
+	return NULL;
+}
+
+static const char *get_msr_feature_index_list(struct specctrl_vcpu *vcpu)
+{
+	u32 msrs[ARRAY_SIZE(known)], count = 0;
+	size_t i;
+
+	(void)vcpu;
+	for (i = 0; i < ARRAY_SIZE(known); i++) {
+		if (specctrl_is_feature_msr(known[i]))
+			msrs[count++] = known[i];
+	}
+	answer_index_list(msrs, count);
+	return NULL;
+}
+
+static const char *set_msr_filter(struct specctrl_vcpu *vcpu)
+{
+	const struct filter *filter = read_filter();
+	int ret = check_filter(filter);
+	struct slot *slot;
+
+	(void)vcpu;
+	if (!ret) {
+		machine.vm->msr_filter = filter;
+		for (slot = machine.slots; slot; slot = slot->next)
+			specctrl_msr_filter_changed(&slot->vcpu);
+	}
+	answer_ioctl(ret);
+	return NULL;
+}
+
+static const char *reply_msr_exit(struct specctrl_vcpu *vcpu)
+{
+	bool error = is("error", "true"), write = vcpu->msr_exit.write;
+	enum specctrl_result result;
+
+	if (!vcpu->msr_exit.pending)
+		return "no exit is pending";
+	if (text("value") && write)
+		return "a pending WRMSR takes no value";
+	if (!text("value") && !write && !error)
+		return "a pending RDMSR needs a value or an error";
+	result = specctrl_complete_msr_exit(vcpu, error);
+	answer_result(vcpu, result);
+	if (!result && !write)
+		answer("value=0x%" PRIx64, number("value"));
+	return NULL;
+}
+
+static const char *reset_vcpu(struct specctrl_vcpu *vcpu)
+{
+	if (vcpu->msr_exit.pending)
+		return "an MSR exit is pending; reply first";
+	specctrl_platform_reset(vcpu);
+	answer("ret=0");
+	return NULL;
+}
+
+static struct saved *find_saved(const char *label)
+{
+	struct saved *saved;
+
+	for (saved = machine.saved; saved; saved = saved->next) {
+		if (label && !strcmp(saved->label, label))
+			return saved;
+	}
+	return NULL;
+}
+
+static const char *get_nested_state(struct specctrl_vcpu *vcpu)
+{
+	const char *label = text("state");
+	struct saved *saved = find_saved(label);
+
+	if (!label)
+		return "a label is missing";
+	if (!saved) {
+		saved = keep(1, sizeof(*saved));
+		saved->label = keep(strlen(label), 1);
+		strcpy(saved->label, label);
+		saved->next = machine.saved;
+		machine.saved = saved;
+	}
+	specctrl_get_nested_state(vcpu, &saved->state);
+	answer("ret=0");
+	return NULL;
+}
+
+static const char *set_nested_state(struct specctrl_vcpu *vcpu)
+{
+	const struct saved *saved = find_saved(text("state"));
+	struct specctrl_nested_state state;
+
+	if (!saved)
+		return "no nested state was saved under this label";
+	state = saved->state;
+	if (text("run_pending"))
+		state.run_pending = is("run_pending", "true");
+	answer_ioctl(specctrl_set_nested_state(vcpu, &state));
+	return NULL;
+}
+
+/* ---- A move of the VM --------------------------------------------------- */
+
+struct plan {
+	bool nested_first;
+	bool keep_force;
+	const u32 *msrs;
+	u32 nr_msrs;
+};
+
+/*
+ * KVM_SET_MSRS at the destination of what KVM_GET_MSRS gave; false, and the MSR
+ * is said, if one of them stops.
+ *
+ * rule: migration.refused-keeps-source c9504d49
+ * rule: migration.restorable 29b73b58
+ */
+static bool copy_msrs(struct specctrl_vcpu *from, struct specctrl_vcpu *to, const u32 *msrs,
+		      u32 count)
+{
+	struct specctrl_msr *entries = keep(count, sizeof(*entries));
+	u64 *values = keep(count, sizeof(*values));
+	u32 i, done = specctrl_get_msrs(from, msrs, count, values);
+
+	for (i = 0; i < done; i++) {
+		entries[i].index = msrs[i];
+		entries[i].value = values[i];
+	}
+	done = specctrl_set_msrs(to, entries, done);
+	if (done < count)
+		answer("refused=0x%" PRIx32, msrs[done]);
+	return done == count;
+}
+
+/*
+ * Give a vCPU at the destination what its source had; false if an ioctl fails.
+ *
+ * rule: migration.force-again 9d4473d0
+ * rule: migration.order 5edc4130
+ */
+static bool restore_vcpu(struct specctrl_vcpu *from, struct specctrl_vcpu *to,
+			 const struct plan *plan)
+{
+	static const u32 feature_msrs[] = {
+		MSR_IA32_ARCH_CAPABILITIES, MSR_VIRTUAL_ENUMERATION, MSR_VIRTUAL_MITIGATION_ENUM,
+	};
+	struct specctrl_nested_state state;
+	int ret = 0;
+
+	if (plan->keep_force &&
+	    (from->user_mask != to->user_mask || from->user_value != to->user_value))
+		ret = specctrl_vcpu_enable_cap(to, KVM_CAP_FORCE_SPEC_CTRL, 0, from->user_mask,
+					       from->user_value);
+	if (ret) {
+		answer_ioctl(ret);
+		return false;
+	}
+	if (!copy_msrs(from, to, feature_msrs, ARRAY_SIZE(feature_msrs)))
+		return false;
+	if (!plan->nested_first && !copy_msrs(from, to, plan->msrs, plan->nr_msrs))
+		return false;
+	specctrl_get_nested_state(from, &state);
+	ret = specctrl_set_nested_state(to, &state);
+	if (ret) {
+		answer_ioctl(ret);
+		return false;
+	}
+	return !plan->nested_first || copy_msrs(from, to, plan->msrs, plan->nr_msrs);
+}
+
+static void read_plan(struct plan *plan)
+{
+	static const u32 state_msrs[] = { MSR_IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL };
+
+	plan->nested_first = is("order", "nested-first");
+	plan->keep_force = is("force", "keep");
+	if (text("msrs")) {
+		plan->msrs = msr_list("msrs", &plan->nr_msrs);
+	} else if (specctrl_host_has_msr(machine.vm->host)) {
+		plan->msrs = state_msrs;
+		plan->nr_msrs = 2;
+	} else {
+		plan->msrs = state_msrs + 1;
+		plan->nr_msrs = 1;
+	}
+}
+
+/*
+ * The whole VM moves; if a step at the destination fails, the source goes on.
+ *
+ * rule: contract.move.identity 39c47bf5
+ * rule: migration.force-again 9d4473d0
+ * rule: migration.order 5edc4130
+ * rule: migration.pending-exit c06134eb
+ * rule: migration.refused-keeps-source c9504d49
+ */
+static const char *migrate(struct specctrl_vcpu *vcpu)
+{
+	struct specctrl_vm *from = machine.vm, *vm;
+	struct slot *slots = NULL, *slot, *new_slot;
+	struct plan plan;
+	int ret = 0;
+
+	(void)vcpu;
+	for (slot = machine.slots; slot; slot = slot->next) {
+		if (slot->vcpu.msr_exit.pending || slot->vcpu.shut_down)
+			return "a vCPU has an MSR exit pending, or has shut down";
+		specctrl_exit_guest(&slot->vcpu);
+	}
+	read_plan(&plan);
+	vm = make_vm(read_host("to"));
+	if (plan.keep_force && (from->user_mask || from->user_value))
+		ret = specctrl_vm_enable_cap(vm, KVM_CAP_FORCE_SPEC_CTRL, 0, from->user_mask,
+					     from->user_value);
+	if (ret) {
+		answer_ioctl(ret);
+		return NULL;
+	}
+	vm->exit_reasons = from->exit_reasons;
+	vm->msr_filter = from->msr_filter;
+	for (slot = machine.slots; slot; slot = slot->next) {
+		specctrl_vm_count_vcpu(vm, slot->id, false);
+		make_vcpu(&slots, vm, slot->id, slot->vcpu.cpuid);
+	}
+	new_slot = slots;
+	for (slot = machine.slots; slot; slot = slot->next) {
+		if (!restore_vcpu(&slot->vcpu, &new_slot->vcpu, &plan))
+			return NULL;
+		new_slot = new_slot->next;
+	}
+	machine.vm = vm;
+	machine.slots = slots;
+	return NULL;
+}
+
+/* ---- Operations: what the guest does ------------------------------------ */
+
+static const char *rdmsr(struct specctrl_vcpu *vcpu)
+{
+	u64 value = 0;
+	enum specctrl_result result = specctrl_guest_rdmsr(vcpu, (u32)number("msr"), &value);
+
+	answer_result(vcpu, result);
+	if (!result)
+		answer("value=0x%" PRIx64, value);
+	return NULL;
+}
+
+static const char *wrmsr(struct specctrl_vcpu *vcpu)
+{
+	answer_result(vcpu, specctrl_guest_wrmsr(vcpu, (u32)number("msr"), number("value")));
+	return NULL;
+}
+
+static const char *nested_enter(struct specctrl_vcpu *vcpu)
+{
+	struct specctrl_msr *load;
+	struct specctrl_l1 l1;
+	u32 nr_load;
+
+	if (!machine.vm->host->nested)
+		return "this host offers no VMX to guests";
+	if (specctrl_in_l2(vcpu))
+		return "L2 runs already";
+	if (vcpu->smm)
+		return "SMM cannot enter L2";
+	read_l1(&l1);
+	load = pair_list("msr_load", &nr_load);
+	answer_result(vcpu, specctrl_guest_vmlaunch(vcpu, &l1, load, nr_load));
+	return NULL;
+}
+
+static const char *nested_exit(struct specctrl_vcpu *vcpu)
+{
+	enum specctrl_result result;
+	struct specctrl_msr *load;
+	u32 nr_store, nr_load;
+	u64 *stored;
+	u32 *store;
+
+	if (!specctrl_in_l2(vcpu))
+		return "L2 does not run";
+	store = msr_list("msr_store", &nr_store);
+	load = pair_list("msr_load", &nr_load);
+	stored = keep(nr_store, sizeof(*stored));
+	result = specctrl_guest_vmcall(vcpu, store, nr_store, stored, load, nr_load);
+	answer_result(vcpu, result);
+	if (!result)
+		answer_list("stored", stored, nr_store);
+	return NULL;
+}
+
+static const char *init(struct specctrl_vcpu *vcpu)
+{
+	answer_result(vcpu, specctrl_init(vcpu));
+	return NULL;
+}
+
+static const char *vmxoff(struct specctrl_vcpu *vcpu)
+{
+	if (specctrl_in_l2(vcpu))
+		return "VMXOFF is L1's; L2 runs";
+	if (vcpu->smm || !vcpu->vmx_operation)
+		return "L1 is not in VMX operation";
+	specctrl_vmxoff(vcpu);
+	return NULL;
+}
+
+static const char *smi(struct specctrl_vcpu *vcpu)
+{
+	if (vcpu->smm)
+		return "SMM blocks a second SMI";
+	specctrl_smi(vcpu);
+	return NULL;
+}
+
+static const char *rsm(struct specctrl_vcpu *vcpu)
+{
+	if (!vcpu->smm)
+		return "RSM outside SMM";
+	answer_result(vcpu, specctrl_rsm(vcpu));
+	return NULL;
+}
+
+static const char *boot(struct specctrl_vcpu *vcpu)
+{
+	(void)vcpu;
+	answer("unsupported=a guest kernel stands above what this header describes");
+	return NULL;
+}
+
+/* ---- Operations: the host, and what can be looked at --------------------- */
+
+static const char *host_exit(struct specctrl_vcpu *vcpu)
+{
+	enum specctrl_result result = specctrl_run(vcpu);
+
+	answer_result(vcpu, result);
+	if (!result) {
+		specctrl_exit_guest(vcpu);
+		answer("host_spec_ctrl=0x%" PRIx64, vcpu->cpu.spec_ctrl);
+	}
+	return NULL;
+}
+
+/* What the processor holds while this guest runs: now, or after the next entry. */
+static u64 effective(const struct specctrl_vcpu *vcpu)
+{
+	const struct specctrl_host *host = vcpu->vm->host;
+
+	if (vcpu->cpu.non_root || !specctrl_host_has_msr(host) || vcpu->saved == host->spec_ctrl)
+		return vcpu->cpu.spec_ctrl;
+	return vcpu->saved;
+}
+
+/* What the guest would read now. */
+static u64 view_as_read(const struct specctrl_vcpu *vcpu, const struct specctrl_vmcs *vmcs)
+{
+	if (vcpu->cpu.has_control && vmcs->use_msr_bitmap && !vmcs->intercept_read)
+		return vmcs->shadow;
+	if (vcpu->cpu.non_root && !specctrl_write_intercepted(vmcs))
+		return vcpu->cpu.has_control ? vmcs->shadow : vcpu->cpu.spec_ctrl;
+	return vcpu->guest_view;
+}
+
+/* Whether a guest's write exits at this level, after a merge that still waits. */
+static bool intercepted(const struct specctrl_vcpu *vcpu, const struct specctrl_vmcs *vmcs)
+{
+	if (vcpu->bitmap_merge_pending && specctrl_in_l2(vcpu))
+		return specctrl_write_intercepted(&vcpu->vmcs01) ||
+		       specctrl_l1_intercepts(&vcpu->l1, MSR_IA32_SPEC_CTRL, true);
+	return specctrl_write_intercepted(vmcs);
+}
+
+static const char *observe(struct specctrl_vcpu *vcpu)
+{
+	const struct specctrl_vmcs *vmcs = specctrl_loaded_vmcs(vcpu);
+
+	answer("effective=0x%" PRIx64 " guest_view=0x%" PRIx64, effective(vcpu),
+	       view_as_read(vcpu, vmcs));
+	if (vcpu->cpu.has_control)
+		answer("mask=0x%" PRIx64 " shadow=0x%" PRIx64, vmcs->mask, vmcs->shadow);
+	else
+		answer("mask=null shadow=null");
+	answer("intercepted=%s saved=0x%" PRIx64 " level=%d smm=%s",
+	       intercepted(vcpu, vmcs) ? "true" : "false", vcpu->saved,
+	       specctrl_in_l2(vcpu) ? 2 : 1, vcpu->smm ? "true" : "false");
+	return NULL;
+}
+
+/* ---- Lines -------------------------------------------------------------- */
+
+enum needs {
+	NOTHING,
+	A_VCPU,				/* that exists */
+	RUNNING,			/* and can run guest code now */
+};
+
+static const struct {
+	const char *name;
+	enum needs needs;
+	operation *perform;
+} operations[] = {
+	{ "begin", NOTHING, begin },
+	{ "check_extension", NOTHING, check_extension },
+	{ "get_supported_force_spec_ctrl", NOTHING, get_supported_force_spec_ctrl },
+	{ "enable_cap", NOTHING, enable_cap },
+	{ "create_vcpu", NOTHING, create_vcpu },
+	{ "get_msrs", A_VCPU, get_msrs },
+	{ "set_msrs", A_VCPU, set_msrs },
+	{ "get_feature_msrs", NOTHING, get_feature_msrs },
+	{ "get_msr_index_list", NOTHING, get_msr_index_list },
+	{ "get_msr_feature_index_list", NOTHING, get_msr_feature_index_list },
+	{ "set_msr_filter", NOTHING, set_msr_filter },
+	{ "reply_msr_exit", A_VCPU, reply_msr_exit },
+	{ "reset_vcpu", A_VCPU, reset_vcpu },
+	{ "get_nested_state", A_VCPU, get_nested_state },
+	{ "set_nested_state", A_VCPU, set_nested_state },
+	{ "migrate", NOTHING, migrate },
+	{ "rdmsr", RUNNING, rdmsr },
+	{ "wrmsr", RUNNING, wrmsr },
+	{ "nested_enter", RUNNING, nested_enter },
+	{ "nested_exit", RUNNING, nested_exit },
+	{ "init", RUNNING, init },
+	{ "vmxoff", RUNNING, vmxoff },
+	{ "smi", RUNNING, smi },
+	{ "rsm", RUNNING, rsm },
+	{ "boot", NOTHING, boot },
+	{ "exit", RUNNING, host_exit },
+	{ "observe", A_VCPU, observe },
+};
+
+/* Perform what the words say; NULL, or why that is misuse. */
+static const char *perform(void)
+{
+	struct specctrl_vcpu *vcpu = find_vcpu((u32)number("vcpu"));
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(operations); i++) {
+		if (is("op", operations[i].name))
+			break;
+	}
+	if (i == ARRAY_SIZE(operations))
+		return "there is no such operation";
+	if (!machine.vm && operations[i].perform != begin)
+		return "begin comes first";
+	if (operations[i].needs >= A_VCPU && !vcpu)
+		return "there is no such vCPU";
+	if (operations[i].needs == RUNNING && vcpu->msr_exit.pending)
+		return "an MSR exit is pending; reply first";
+	if (operations[i].needs == RUNNING && vcpu->shut_down)
+		return "the vCPU has shut down";
+	return operations[i].perform(vcpu);
+}
+
+/* A line of any length, without its end; NULL at the end of the input. */
+static char *read_line(void)
+{
+	static char *line;
+	static size_t room;
+	size_t length = 0;
+
+	for (;;) {
+		if (room - length < 2) {
+			room = room ? 2 * room : 1024;
+			line = realloc(line, room);
+			if (!line)
+				die("no memory", "read_line");
+		}
+		if (!fgets(line + length, (int)(room - length), stdin))
+			break;
+		length += strlen(line + length);
+		if (length && line[length - 1] == '\n') {
+			line[length - 1] = '\0';
+			return line;
+		}
+	}
+	if (length)
+		return line;
+	free(line);
+	return NULL;
+}
+
+int main(void)
+{
+	char *line;
+
+	while ((line = read_line())) {
+		const char *misuse;
+
+		split(line);
+		answered = false;
+		misuse = perform();
+		if (misuse)
+			answer("misuse=%s", misuse);
+		else if (!answered)
+			answer("ok");
+		putchar('\n');
+		fflush(stdout);
+	}
+	forget();
+	return 0;
+}
