@@ -109,7 +109,7 @@ class TestRun:
         assert main(["run", str(folder), "--max-unsupported", "4"]) == 0
         assert main(["run", str(folder), "--max-unsupported", "3"]) == 1
 
-    @pytest.mark.parametrize("target", ["c", "kvm"])
+    @pytest.mark.parametrize("target", ["kvm"])
     def test_a_target_of_a_later_version_leaves_with_3(
         self, folder: Path, target: str, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from site_builder import API, RULE, SCENARIO, TOY, Site
+from specctrl.reference import register_header, text_hash
+from specctrl.rules import load_rules
 
 
 @pytest.fixture
@@ -159,6 +161,26 @@ def listing(html: str) -> list[tuple[int, str]]:
     lines = unescape(re.sub(r"<(?!span class=\"linenos\")[^>]*>", "", block)).splitlines()
     found = [re.fullmatch(r'<span class="linenos"> *(\d+)(.*)', line) for line in lines]
     return [(int(line[1]), line[2]) for line in found if line]
+
+
+class TestReference:
+    """The build warns of a C reference that is stale."""
+
+    def test_a_function_that_was_reviewed_against_another_text_is_a_warning(self, site: Site) -> None:
+        site.pages["spec/toy"] = "# Toy\n\n" + RULE + source("toy.merge")
+        site.write("reference/c/specctrl_regs.h", register_header())
+        site.write("reference/c/adapter.c", "")
+        site.write("reference/c/README.md", "")
+        header = "/* rule: toy.merge.keeps {} */\nstatic int keep(int value)\n"
+        site.write("reference/c/specctrl.h", header.format("00000000"))
+        (warning,) = site.build()
+        assert "reference/c/specctrl.h:1: keep: the text of toy.merge.keeps has changed since the review" in warning
+        rules = load_rules(site.root / "spec")
+        site.write("reference/c/specctrl.h", header.format(text_hash(rules["toy.merge.keeps"])))
+        assert site.build() == []
+        site.write("reference/c/specctrl.h", header.format("00000000") + "/* rule: toy.merge.keeps 0 */\n")
+        (warning,) = site.build()
+        assert "reference/c/specctrl.h:3: rule toy.merge.keeps stands before no function" in warning
 
 
 class TestSource:

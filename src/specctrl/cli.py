@@ -11,8 +11,10 @@ from typing import Any, NoReturn, TextIO
 from specctrl import __version__
 from specctrl.commands_evidence import add_evidence
 from specctrl.commands_explore import add_explore
+from specctrl.commands_lockstep import add_lockstep
 from specctrl.commands_mutants import add_mutants
 from specctrl.commands_prove import add_prove
+from specctrl.commands_reference import add_reference
 from specctrl.parts import PARTS
 from specctrl.registers import REGISTERS, Register
 from specctrl.rules import RuleError, load_rules
@@ -86,6 +88,8 @@ def make_parser() -> argparse.ArgumentParser:
     add_prove(_command, commands)
     add_mutants(_command, commands)
     add_evidence(_command, commands)
+    add_reference(_command, commands)
+    add_lockstep(_command, commands)
     return parser
 
 
@@ -106,6 +110,7 @@ targets:
   (none)       each scenario runs on the emulator of its own profile
   spec         the emulator: what this specification requires
   rfc-v3       the emulator: the ten patches as posted
+  c            the C reference, compiled with the system's compiler (CC, else cc, gcc or clang)
   cmd:PROGRAM  a program that performs scenarios: one JSON object a line on its standard input, one
                answer line for each, within 10 s; PROGRAM may have arguments, in shell quotes
 

@@ -106,9 +106,9 @@ def register_header_is_stale(where: Path) -> bool:
 
 # ---- the rules that functions name
 
-_ANNOTATION = re.compile(r"\brule: (?P<id>[a-z0-9.+-]+) (?P<hash>[0-9a-f]{8})\b")
+_ANNOTATION = re.compile(r"\brule: (?P<id>[a-z0-9-]+(?:\.[a-z0-9-]+)+(?:\+[2-9])?)(?: (?P<hash>[0-9a-f]{8})\b)?")
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
-_FUNCTION = re.compile(r"\s*static [^;{]*?\b(?P<name>[a-z_0-9]+)\(")
+_FUNCTION = re.compile(r"\s*[a-z_][^;{}#/]*?\b(?P<name>[A-Za-z_0-9]+)\(")
 _LEFT_OUT = "## What is not here"
 _OMITTED = re.compile(r"^\| `(?P<id>[a-z0-9.-]+)` \|", re.MULTILINE)
 
@@ -129,17 +129,21 @@ def text_hash(rule: Rule) -> str:
     return hashlib.sha256(" ".join(rule.text.split()).encode()).hexdigest()[:8]
 
 
-def annotations(where: Path) -> Iterator[Annotation]:
-    """Every annotation of the C code; ValueError for one whose comment stands before no function."""
-    for name in ANNOTATED:
-        text = (where / name).read_text("utf-8")
-        for comment in _COMMENT.finditer(text):
-            for found in _ANNOTATION.finditer(comment.group()):
-                line = text.count("\n", 0, comment.start() + found.start()) + 1
-                function = _FUNCTION.match(text, comment.end())
-                if function is None:
-                    raise ValueError(f"{FOLDER}/{name}:{line}: rule {found['id']} stands before no function")
-                yield Annotation(name, line, function["name"], found["id"], found["hash"])
+def annotations(path: Path, shown: str) -> Iterator[Annotation]:
+    """Every annotation of a file, which is shown by this name; ValueError for one that stands before no function."""
+    text = path.read_text("utf-8")
+    for comment in _COMMENT.finditer(text):
+        for found in _ANNOTATION.finditer(comment.group()):
+            line = text.count("\n", 0, comment.start() + found.start()) + 1
+            function = _FUNCTION.match(text, comment.end())
+            if function is None:
+                raise ValueError(f"{shown}:{line}: rule {found['id']} stands before no function")
+            yield Annotation(shown, line, function["name"], found["id"], found["hash"] or "")
+
+
+def own_annotations(where: Path) -> list[Annotation]:
+    """Every annotation of the C reference in this folder."""
+    return [found for name in ANNOTATED for found in annotations(where / name, f"{FOLDER}/{name}")]
 
 
 def omitted(where: Path) -> set[str]:
@@ -148,23 +152,29 @@ def omitted(where: Path) -> set[str]:
     return set(_OMITTED.findall(section))
 
 
-def complaints(where: Path, rules: Mapping[str, Rule]) -> list[str]:
-    """What is wrong with the C code: stale functions, unknown rules, rules neither carried out nor left out."""
+def stale(named: Iterable[Annotation], rules: Mapping[str, Rule]) -> list[str]:
+    """The annotations of rules that have another text by now, or do not exist."""
     wrong = []
-    if register_header_is_stale(where):
-        wrong.append(f"{FOLDER}/{REGISTER_HEADER}: not what the tables give; run specctrl reference --write")
-    carried = set()
-    for found in annotations(where):
-        place = f"{FOLDER}/{found.file}:{found.line}: {found.function}"
-        carried.add(found.rule)
+    for found in named:
+        place = f"{found.file}:{found.line}: {found.function}"
         if found.rule not in rules:
             wrong.append(f"{place}: there is no rule {found.rule}")
         elif found.hash != text_hash(rules[found.rule]):
             wrong.append(
                 f"{place}: the text of {found.rule} has changed since the review; review the function, "
                 f"then run specctrl reference --reviewed {found.rule}")
-    left_out = omitted(where)
+    return wrong
+
+
+def complaints(where: Path, rules: Mapping[str, Rule]) -> list[str]:
+    """What is wrong with the C reference: what is stale, and rules that are neither carried out nor left out."""
+    named = own_annotations(where)
+    carried, left_out = {found.rule for found in named}, omitted(where)
     readme = f"{FOLDER}/README.md"
+    wrong = []
+    if register_header_is_stale(where):
+        wrong.append(f"{FOLDER}/{REGISTER_HEADER}: not what the tables give; run specctrl reference --write")
+    wrong += stale(named, rules)
     wrong += [f"{readme}: there is no rule {id}" for id in sorted(left_out - rules.keys())]
     wrong += [f"{readme}: {id} is listed as left out, and carried out" for id in sorted(left_out & carried)]
     wrong += [f"{FOLDER}: nothing carries out {id}, and its README.md does not say why"
@@ -172,8 +182,8 @@ def complaints(where: Path, rules: Mapping[str, Rule]) -> list[str]:
     return wrong
 
 
-def mark_reviewed(where: Path, rules: Mapping[str, Rule], reviewed: Iterable[str]) -> int:
-    """Give the annotations of these rules the hash of the present text; how many changed."""
+def mark_reviewed(paths: Iterable[Path], rules: Mapping[str, Rule], reviewed: Iterable[str]) -> int:
+    """Give the annotations of these rules in these files the hash of the present text; how many changed."""
     chosen = set(reviewed)
     changed = 0
 
@@ -185,7 +195,6 @@ def mark_reviewed(where: Path, rules: Mapping[str, Rule], reviewed: Iterable[str
         changed += new != found.group()
         return new
 
-    for name in ANNOTATED:
-        path = where / name
+    for path in paths:
         path.write_text(_ANNOTATION.sub(renew, path.read_text("utf-8")), "utf-8")
     return changed

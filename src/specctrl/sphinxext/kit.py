@@ -15,8 +15,10 @@ def check(app: Sphinx) -> None:
     if not (folder / reference.HEADER).is_file():
         return
     try:
-        rules = load_rules(app.srcdir / "spec")
+        complaints = reference.complaints(folder, load_rules(app.srcdir / "spec"))
     except RuleError:
         return  # the pages themselves say so
-    for complaint in reference.complaints(folder, rules):
+    except ValueError as error:
+        complaints = [str(error)]
+    for complaint in complaints:
         LOG.warning(complaint, type="spec", subtype="reference")

@@ -4,7 +4,7 @@ from specctrl.machine import VARIANTS
 from specctrl.scenario import EmulatorTarget, Target
 from specctrl.scenario.table import PROFILES
 
-LATER = ("c", "kvm")
+LATER = ("kvm",)
 """Targets that the format names and this version does not have."""
 
 
@@ -13,7 +13,7 @@ class UnknownTarget(ValueError):
 
 
 class TargetMissing(Exception):
-    """The name is that of a target which is not part of this version."""
+    """The name is that of a target which is not part of this version, or cannot be had here."""
 
 
 def open_target(name: str, plain: bool = False) -> Target:
@@ -22,9 +22,16 @@ def open_target(name: str, plain: bool = False) -> Target:
         return EmulatorTarget(name)
     if name in (*PROFILES, *LATER):
         raise TargetMissing(f"target {name!r} is not part of this version")
+    if name == "c":
+        from specctrl.targets.c import CannotBuild, CTarget
+
+        try:
+            return CTarget()
+        except CannotBuild as why:
+            raise TargetMissing(f"target 'c' cannot run here: {why}") from None
     if name.startswith("cmd:"):
         from specctrl.targets.adapter import AdapterTarget  # needs subprocess, which a browser has not
 
         return AdapterTarget(name.removeprefix("cmd:"), plain)
-    known = ", ".join((*PROFILES, *LATER, "cmd:PROGRAM"))
+    known = ", ".join((*PROFILES, "c", *LATER, "cmd:PROGRAM"))
     raise UnknownTarget(f"no target is named {name!r}; known: {known}")
