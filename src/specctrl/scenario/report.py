@@ -29,6 +29,15 @@ class Report:
             counts["not-run"] = self.total - len(self.results)
         return counts
 
+    def confirms(self) -> dict[str, dict[str, int]]:
+        """Of the passes: for each kind of observation, in how many scenarios it was made, and how often."""
+        scenarios: Counter[str] = Counter()
+        observations: Counter[str] = Counter()
+        for result in self.results:
+            scenarios.update(result.confirms.keys())
+            observations.update(result.confirms)
+        return {kind: {"scenarios": scenarios[kind], "observations": observations[kind]} for kind in scenarios}
+
     def too_many_unsupported(self) -> bool:
         """Whether more scenarios were unsupported than allowed."""
         return self.max_unsupported is not None and self.counts()[UNSUPPORTED] > self.max_unsupported
@@ -53,6 +62,8 @@ def as_text(result: Result) -> str:
         lines.append(f"  {_place(result)}{result.why}")
         lines.append(f"  expected {quoted_whole(result.expected)}")
         lines.append(f"  observed {quoted_whole(result.observed)}")
+    elif result.confirms:
+        lines[0] += ": " + ", ".join(f"{kind} {count}" for kind, count in result.confirms.items())
     return "\n".join(lines)
 
 
@@ -68,7 +79,11 @@ def _place(result: Result) -> str:
 def summary(report: Report) -> str:
     """The last lines: all counts, and why the status is not 0."""
     counted = ", ".join(f"{number} {status}" for status, number in report.counts().items())
-    lines = [f"{report.total} scenario{'s' if report.total != 1 else ''}: {counted}"]
+    lines = [
+        f"confirmed: {kind:6} {found['observations']} observations in {found['scenarios']} scenarios"
+        for kind, found in report.confirms().items()
+    ]
+    lines.append(f"{report.total} scenario{'s' if report.total != 1 else ''}: {counted}")
     if report.broken:
         lines.append(f"the run is broken: {report.broken}")
     elif report.too_many_unsupported():
@@ -83,6 +98,7 @@ def as_json(report: Report) -> dict[str, Json]:
     return {
         "status": report.exit_status(),
         "counts": report.counts(),
+        **({"confirms": report.confirms()} if report.confirms() else {}),
         **({"broken": report.broken} if report.broken else {}),
         "results": [_result_json(result) for result in report.results],
     }
@@ -100,6 +116,8 @@ def _result_json(result: Result) -> dict[str, Json]:
         document |= {"step": result.step, "op": result.op}
     if result.why:
         document["why"] = result.why
+    if result.confirms:
+        document["confirms"] = dict(result.confirms)
     if result.status == FAIL:
         document |= {"expected": result.expected, "observed": result.observed}
     return document

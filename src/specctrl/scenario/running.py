@@ -5,7 +5,7 @@ Only what ``expect`` names is checked, except outcomes: one that happens and is 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import specctrl.posted  # noqa: F401 - importing it is what adds its variant to VARIANTS
@@ -87,6 +87,8 @@ class Result:
     step: int | None = None
     why: str = ""
     observed: Mapping[str, Json] | None = None
+    confirms: Mapping[str, int] = field(default_factory=dict)
+    """Of a pass: how many observations of each kind the target made, where it tells kinds apart."""
 
     @property
     def op(self) -> str | None:
@@ -148,7 +150,7 @@ def _steps(scenario: Scenario, target: Target) -> Result:
         wrong = differences(step, observation)
         if wrong:
             return Result(scenario, FAIL, target.name, index, "; ".join(wrong), written(observation))
-    return Result(scenario, PASS, target.name)
+    return Result(scenario, PASS, target.name, confirms=dict(getattr(target, "confirms", {})))
 
 
 def normalised(answer: Mapping[str, Json], name: str = "the target") -> dict[str, Any]:
