@@ -13,7 +13,7 @@ import pytest
 from scenario_samples import EXAMPLE, FILTERED, SAMPLES, scenario, see, write
 from specctrl.machine import ASSUMPTIONS
 from specctrl.scenario import EmulatorTarget, Result, TargetFailed, load, run_one
-from specctrl.targets import TargetMissing, UnknownTarget, open_target
+from specctrl.targets import UnknownTarget, open_target
 from specctrl.targets.adapter import AdapterTarget
 from specctrl.targets.plain import decode, encode
 
@@ -47,10 +47,6 @@ class TestNames:
 
     def test_the_emulator_of_spec_is_a_target(self) -> None:
         assert isinstance(open_target("spec"), EmulatorTarget)
-
-    def test_a_target_of_a_later_version_is_missing(self) -> None:
-        with pytest.raises(TargetMissing, match="target 'kvm' is not part of this version"):
-            open_target("kvm")
 
     def test_any_other_name_is_unknown_and_the_message_lists_the_known_ones(self) -> None:
         with pytest.raises(UnknownTarget, match=r"no target is named 'qemu'; known: spec, rfc-v3, c, kvm, cmd:PROGRAM"):

@@ -13,6 +13,7 @@ from specctrl.commands_evidence import add_evidence
 from specctrl.commands_explore import add_explore
 from specctrl.commands_lockstep import add_lockstep
 from specctrl.commands_mutants import add_mutants
+from specctrl.commands_probe import add_probe
 from specctrl.commands_prove import add_prove
 from specctrl.commands_reference import add_reference
 from specctrl.parts import PARTS
@@ -90,6 +91,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_evidence(_command, commands)
     add_reference(_command, commands)
     add_lockstep(_command, commands)
+    add_probe(_command, commands)
     return parser
 
 
@@ -111,6 +113,10 @@ targets:
   spec         the emulator: what this specification requires
   rfc-v3       the emulator: the ten patches as posted
   c            the C reference, compiled with the system's compiler (CC, else cc, gcc or clang)
+  kvm          the kernel that runs here, through /dev/kvm: what it cannot show is unsupported, with the
+               reason; each pass says what was observed: ioctl (counts, errnos, lists), filter (what an
+               MSR filter refuses), exit (exits for RDMSR and WRMSR), fault (#GP in the guest), kept (the
+               virtual MSRs, kept in userspace), init, move
   cmd:PROGRAM  a program that performs scenarios: one JSON object a line on its standard input, one
                answer line for each, within 10 s; PROGRAM may have arguments, in shell quotes
 
@@ -150,7 +156,7 @@ def _add_run(commands: Any) -> None:
     parser.add_argument("--plain", action="store_true", help="speak to cmd:PROGRAM in words instead of JSON")
     parser.add_argument("--profile", choices=["any"], help="any: run scenarios of other profiles too")
     parser.add_argument("--max-unsupported", type=_count, metavar="N",
-                        help="how many may be unsupported (default: 0; any number for cmd:)")
+                        help="how many may be unsupported (default: 0; any number for kvm and cmd:)")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     output.add_argument("--junit", metavar="FILE", help="also write a JUnit file")

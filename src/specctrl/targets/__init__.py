@@ -4,23 +4,20 @@ from specctrl.machine import VARIANTS
 from specctrl.scenario import EmulatorTarget, Target
 from specctrl.scenario.table import PROFILES
 
-LATER = ("kvm",)
-"""Targets that the format names and this version does not have."""
-
 
 class UnknownTarget(ValueError):
     """The name is not that of a target."""
 
 
 class TargetMissing(Exception):
-    """The name is that of a target which is not part of this version, or cannot be had here."""
+    """The name is that of a target which this version does not have, or this machine cannot offer."""
 
 
 def open_target(name: str, plain: bool = False) -> Target:
     """The target of that name; ``plain``: an adapter is spoken to in words instead of JSON."""
     if name in VARIANTS:
         return EmulatorTarget(name)
-    if name in (*PROFILES, *LATER):
+    if name in PROFILES:
         raise TargetMissing(f"target {name!r} is not part of this version")
     if name == "c":
         from specctrl.targets.c import CannotBuild, CTarget
@@ -29,9 +26,17 @@ def open_target(name: str, plain: bool = False) -> Target:
             return CTarget()
         except CannotBuild as why:
             raise TargetMissing(f"target 'c' cannot run here: {why}") from None
+    if name == "kvm":
+        from specctrl.targets.kvm.minivmm import KvmMissing  # needs fcntl and mmap
+        from specctrl.targets.kvm.target import KvmTarget
+
+        try:
+            return KvmTarget()
+        except KvmMissing as missing:
+            raise TargetMissing(f"target 'kvm': {missing}") from None
     if name.startswith("cmd:"):
         from specctrl.targets.adapter import AdapterTarget  # needs subprocess, which a browser has not
 
         return AdapterTarget(name.removeprefix("cmd:"), plain)
-    known = ", ".join((*PROFILES, "c", *LATER, "cmd:PROGRAM"))
+    known = ", ".join((*PROFILES, "c", "kvm", "cmd:PROGRAM"))
     raise UnknownTarget(f"no target is named {name!r}; known: {known}")
