@@ -2,7 +2,6 @@
 
 from specctrl.machine import VARIANTS
 from specctrl.scenario import EmulatorTarget, Target
-from specctrl.scenario.table import PROFILES
 
 
 class UnknownTarget(ValueError):
@@ -17,8 +16,6 @@ def open_target(name: str, plain: bool = False) -> Target:
     """The target of that name; ``plain``: an adapter is spoken to in words instead of JSON."""
     if name in VARIANTS:
         return EmulatorTarget(name)
-    if name in PROFILES:
-        raise TargetMissing(f"target {name!r} is not part of this version")
     if name == "c":
         from specctrl.targets.c import CannotBuild, CTarget
 
@@ -38,5 +35,5 @@ def open_target(name: str, plain: bool = False) -> Target:
         from specctrl.targets.adapter import AdapterTarget  # needs subprocess, which a browser has not
 
         return AdapterTarget(name.removeprefix("cmd:"), plain)
-    known = ", ".join((*PROFILES, "c", "kvm", "cmd:PROGRAM"))
+    known = ", ".join((*VARIANTS, "c", "kvm", "cmd:PROGRAM"))
     raise UnknownTarget(f"no target is named {name!r}; known: {known}")
