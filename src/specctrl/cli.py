@@ -16,6 +16,7 @@ from specctrl.commands_mutants import add_mutants
 from specctrl.commands_probe import add_probe
 from specctrl.commands_prove import add_prove
 from specctrl.commands_reference import add_reference
+from specctrl.commands_vectors import add_export, add_vectors
 from specctrl.parts import PARTS
 from specctrl.registers import REGISTERS, Register
 from specctrl.rules import RuleError, load_rules
@@ -35,6 +36,8 @@ from specctrl.scenario import (
 )
 from specctrl.scenario.kinds import one_of
 from specctrl.scenario.report import INVALID, NOTHING_RAN
+from specctrl.selection import add_selection, selection
+from specctrl.tally import BY, as_table, tally
 from specctrl.targets import TargetMissing, UnknownTarget, open_target
 
 USAGE = 2
@@ -92,6 +95,8 @@ def make_parser() -> argparse.ArgumentParser:
     add_reference(_command, commands)
     add_lockstep(_command, commands)
     add_probe(_command, commands)
+    add_vectors(_command, commands)
+    add_export(_command, commands)
     return parser
 
 
@@ -144,6 +149,7 @@ exit status:
 examples:
   specctrl run vectors
   specctrl run vectors/cap --target spec --json
+  specctrl run vectors --level processor --by rule
   specctrl run vectors --target 'cmd:./my-hypervisor --serve' --junit report.xml
 """
 
@@ -160,6 +166,8 @@ def _add_run(commands: Any) -> None:
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     output.add_argument("--junit", metavar="FILE", help="also write a JUnit file")
+    parser.add_argument("--by", choices=list(BY), help="also count the results by rule, or by level")
+    add_selection(parser)
 
 
 def _count(text: str) -> int:
@@ -174,7 +182,7 @@ def run_command(options: argparse.Namespace) -> int:
     if options.plain and not (options.target or "").startswith("cmd:"):
         raise UserError("--plain goes with --target cmd:PROGRAM only")
     try:
-        scenarios = read(options.paths)
+        scenarios = selection(options).of(read(options.paths))
     except Invalid as invalid:
         return _invalid(invalid, options.json)
     try:
@@ -189,7 +197,12 @@ def run_command(options: argparse.Namespace) -> int:
     if junit is not None:
         with junit:
             junit.write(as_junit(report))
-    print(json.dumps(as_json(report), indent=1) if options.json else summary(report))
+    if options.json:
+        print(json.dumps(as_json(report) | {f"{by}s": tally(report, by) for by in BY}, indent=1))
+    else:
+        if options.by is not None:
+            print(as_table(tally(report, options.by), options.by))
+        print(summary(report))
     return report.exit_status()
 
 

@@ -41,12 +41,17 @@ class _Violated(BaseException):
     pass
 
 
-def _vectors() -> Any:
+def _vectors(kind: str = "hand") -> Any:
     from specctrl.scenario import PASS, EmulatorTarget, read, run_one
+    from specctrl.selection import Selection
 
-    target = EmulatorTarget("spec")
-    failed = [each.id for each in read(["vectors"]) if each.profile == "spec" and run_one(each, target).status != PASS]
+    target, chosen = EmulatorTarget("spec"), Selection(kind=kind).of(read(["vectors"]))
+    failed = [each.id for each in chosen if each.profile == "spec" and run_one(each, target).status != PASS]
     return {"failed": len(failed), "first": min(failed)} if failed else None
+
+
+def _generated() -> Any:
+    return _vectors("generated")
 
 
 def _pages() -> Any:
@@ -98,8 +103,10 @@ def _tests() -> Any:
     return failed[1].rsplit("::", 1)[-1] if failed else "stops"
 
 
-KINDS: dict[str, Callable[[], Any]] = {"vectors": _vectors, "pages": _pages, "exploration": _exploration}
-"""What every mutant is shown to."""
+KINDS: dict[str, Callable[[], Any]] = {
+    "vectors": _vectors, "generated": _generated, "pages": _pages, "exploration": _exploration,
+}
+"""What every mutant is shown to; vectors are those written by hand."""
 REST: dict[str, Callable[[], Any]] = {"tests": _tests}
 """What those mutants are shown to that nothing of the above noticed."""
 PROOF: dict[str, Callable[[], Any]] = {"proof": _proof}

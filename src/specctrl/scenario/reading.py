@@ -62,7 +62,7 @@ def read(paths: Iterable[str | os.PathLike[str]]) -> list[Scenario]:
     """The scenarios of files and of directories of files; Invalid, with every problem of every file."""
     problems: list[Problem] = []
     scenarios: list[Scenario] = []
-    for file in _files(paths):
+    for file in scenario_files(paths):
         try:
             scenarios.append(loads(file.read_bytes(), str(file)))
         except OSError as error:
@@ -94,8 +94,12 @@ def load(document: dict[str, Json], file: str = "scenario") -> Scenario:
     return loads(json.dumps(document), file)
 
 
-def _files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
-    """Each file once; of a directory all ``*.json``, except hidden files and schemas."""
+NOT_SCENARIOS = ("RELEASED.json", "index.json")
+"""Files of a published set that are none of its scenarios."""
+
+
+def scenario_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
+    """Each file once; of a directory all ``*.json``, except hidden files, schemas and :data:`NOT_SCENARIOS`."""
     seen: set[Path] = set()
     for path in map(Path, paths):
         if path.is_dir():
@@ -111,7 +115,7 @@ def _files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
 
 def _is_scenario(path: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.parts)
-    return not hidden and not path.name.endswith(".schema.json")
+    return not hidden and not path.name.endswith(".schema.json") and path.name not in NOT_SCENARIOS
 
 
 class _Object(dict[str, Json]):

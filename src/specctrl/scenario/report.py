@@ -135,6 +135,10 @@ def as_junit(report: Report) -> str:
     })
     for result in report.results:
         case = _case(suite, result.scenario.id, f"specctrl.{result.target}")
+        if result.scenario.rules:
+            properties = ElementTree.SubElement(case, "properties")
+            for rule in result.scenario.rules:
+                ElementTree.SubElement(properties, "property", {"name": "rule", "value": _clean(rule)})
         if result.status == FAIL:
             message = _place(result) + result.why
             failure = ElementTree.SubElement(case, "failure", {"message": _clean(message)})

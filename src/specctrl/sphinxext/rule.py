@@ -14,6 +14,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from specctrl.claimed import claims_of
 from specctrl.evidence import Shown
+from specctrl.kit import is_generated
 from specctrl.rules import STATUSES, RawRule, Rule, RuleError, check_code, make_rule, scan
 from specctrl.sphinxext.domain import Stated, spec_domain
 from specctrl.sphinxext.listing import canonical
@@ -93,7 +94,8 @@ class RuleDirective(SphinxDirective):
             name = f"{Path(page).stem} ({count})" if count > 1 else Path(page).stem
             uri = f"{Path(page).stem}.html"
             said += [nodes.Text(", " if said else "Examples: "), nodes.reference("", name, refuri=uri)]
-        for number, id in enumerate(shown.scenarios[:SCENARIOS_NAMED]):
+        scenarios = sorted(shown.scenarios, key=is_generated)  # those that somebody wrote for the rule come first
+        for number, id in enumerate(scenarios[:SCENARIOS_NAMED]):
             before = (" · Scenarios: " if said else "Scenarios: ") if number == 0 else ", "
             said += [nodes.Text(before), nodes.reference("", "", code(id), refuri=f"../vectors/{id}.json")]
         if more := len(shown.scenarios) - SCENARIOS_NAMED:

@@ -1,0 +1,220 @@
+"""The published set: ids, what is released, what the check refuses."""
+
+import json
+import re
+import shutil
+from collections import Counter
+
+import pytest
+
+from specctrl.cli import main
+from specctrl.kit import MANIFEST, NotPossible, check, content_hash, create, digits, read_manifest, read_set, release
+from specctrl.levels import LEVELS, level
+from specctrl.machine import ASSUMPTIONS
+from specctrl.scenario import EmulatorTarget, Invalid, loads, read
+from specctrl.scenario.running import written
+from specctrl.scenario.table import HOST, OPERATIONS
+from test_vectors import ROOT
+
+VECTORS = ROOT / "vectors"
+FIRST = "processor.masked-bit-set"
+
+
+@pytest.fixture
+def kit(tmp_path):
+    """A small set, in which everything is well."""
+    (tmp_path / "processor").mkdir()
+    shutil.copy(VECTORS / "processor" / f"{FIRST}.json", tmp_path / "processor")
+    generated = min((VECTORS / "generated").glob("*.json"))
+    (tmp_path / "generated").mkdir()
+    shutil.copy(generated, tmp_path / "generated")
+    (tmp_path / MANIFEST).write_text('{"released": {}, "withdrawn": {}}')
+    return tmp_path
+
+
+def change(path, **changes):
+    document = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps(document))
+    return document
+
+
+def reasons(kit):
+    return [problem.reason for problem in check(kit)]
+
+
+class TestPublished:
+    def test_the_published_set_is_in_order(self):
+        assert [] == check(VECTORS)
+
+    def test_the_command_says_so(self, capsys):
+        assert 0 == main(["vectors", "check"])
+        assert "all is well" in capsys.readouterr().out
+
+
+class TestHash:
+    def test_layout_and_prose_do_not_count_and_steps_and_notation_do(self, kit):
+        document = json.loads((kit / "processor" / f"{FIRST}.json").read_text())
+        same = {key: document[key] for key in reversed(document)} | {"title": "x", "why": "x", "rules": [], "id": "x"}
+        assert content_hash(document) == content_hash(same)
+        for other in ({"host": "ice-lake-server"}, {"profile": "rfc-v3"}, {"steps": document["steps"][:-1]}):
+            assert content_hash(document) != content_hash({**document, **other})
+
+
+class TestCheck:
+    def test_a_wrong_file_name_is_refused(self, kit):
+        (kit / "processor" / f"{FIRST}.json").rename(kit / "processor" / "other.json")
+        assert [f"the file of {FIRST} is called {FIRST}.json"] == reasons(kit)
+
+    def test_an_id_used_twice_is_refused(self, kit):
+        (kit / "other").mkdir()
+        shutil.copy(kit / "processor" / f"{FIRST}.json", kit / "other")
+        assert [f"{FIRST} is also the id of another file"] == reasons(kit)
+
+    def test_a_generated_id_must_be_of_its_content(self, kit):
+        (path,) = (kit / "generated").glob("*.json")
+        document = change(path, host="clearwater-forest")
+        assert [f"the content of {document['id']} has the digits {digits(document)}"] == reasons(kit)
+
+    def test_a_generated_scenario_says_so_and_no_other_does(self, kit):
+        (path,) = (kit / "generated").glob("*.json")
+        document = json.loads(path.read_text())
+        del document["x-generated"]
+        path.write_text(json.dumps(document))
+        change(kit / "processor" / f"{FIRST}.json", **{"x-generated": "by hand"})
+        first, second = sorted(reasons(kit))
+        assert first.endswith('does not say from what: "x-generated"')
+        assert second == f"{FIRST} is generated, and its id does not begin with gen"
+
+    def test_an_id_that_counts_is_refused(self, kit):
+        path = kit / "processor" / "processor.masked.2.json"
+        (kit / "processor" / f"{FIRST}.json").rename(path)
+        change(path, id="processor.masked.2")
+        assert ["processor.masked.2 ends in a number, and ids are never renumbered: use a word"] == reasons(kit)
+
+    def test_a_file_that_is_no_scenario_is_said_with_its_place(self, kit, capsys):
+        (kit / "broken.json").write_text("[]")
+        assert 1 == main(["vectors", "--folder", str(kit), "check"])
+        assert "broken.json: #: [] is not an object" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("text", ["", "[]", '{"released": {}}', '{"released": {"a": {}}, "withdrawn": {}}'])
+    def test_a_manifest_that_is_none_is_no_empty_one(self, kit, text, capsys):
+        (kit / MANIFEST).write_text(text)
+        assert 2 == main(["vectors", "--folder", str(kit), "check"])
+        assert "not a manifest" in capsys.readouterr().err
+
+    def test_a_set_without_a_manifest_cannot_be_checked(self, kit):
+        (kit / MANIFEST).unlink()
+        with pytest.raises(Invalid, match="cannot be read"):
+            check(kit)
+
+
+class TestRelease:
+    def test_everything_new_is_entered_and_the_rest_stays(self, kit):
+        assert FIRST in release(kit, "0.1.0")
+        path = create(kit, "entry.new")
+        assert ["entry.new"] == release(kit, "0.2.0")
+        versions = {id: entry["version"] for id, entry in read_manifest(kit).released.items()}
+        assert ("0.1.0", "0.2.0") == (versions[FIRST], versions[path.stem])
+        assert [] == check(kit)
+
+    def test_a_changed_content_is_refused_and_a_changed_title_is_not(self, kit):
+        release(kit, "0.1.0")
+        change(kit / "processor" / f"{FIRST}.json", title="A better title")
+        assert [] == check(kit)
+        change(kit / "processor" / f"{FIRST}.json", host="granite-rapids")
+        assert [f"the content of {FIRST} was released with 0.1.0, and has changed; take a new id"] == reasons(kit)
+        with pytest.raises(Invalid):
+            release(kit, "0.2.0")
+
+    def test_a_renamed_scenario_is_refused(self, kit):
+        release(kit, "0.1.0")
+        path = kit / "processor" / "processor.renamed.json"
+        (kit / "processor" / f"{FIRST}.json").rename(path)
+        change(path, id="processor.renamed")
+        assert [f"{FIRST} was released with 0.1.0, and is gone; processor.renamed has its content now, "
+                "and an id is never renamed"] == reasons(kit)
+
+    def test_a_withdrawn_one_may_be_gone_and_not_come_back(self, kit):
+        release(kit, "0.1.0")
+        path = kit / "processor" / f"{FIRST}.json"
+        kept = path.read_text()
+        path.unlink()
+        assert [f"{FIRST} was released with 0.1.0, and is gone"] == reasons(kit)
+        manifest = read_manifest(kit)
+        manifest.withdrawn[FIRST] = "it was wrong"
+        (kit / MANIFEST).write_text(manifest.text())
+        assert [] == check(kit)
+        path.write_text(kept)
+        assert [f"{FIRST} was withdrawn, and its id is in use"] == reasons(kit)
+
+    def test_what_was_never_released_needs_no_withdrawal(self, kit):
+        (kit / MANIFEST).write_text('{"released": {}, "withdrawn": {"a.b": "why"}}')
+        assert ["a.b was never released: remove its file, that is all"] == reasons(kit)
+
+    def test_a_version_has_three_numbers(self, kit, capsys):
+        assert 2 == main(["vectors", "--folder", str(kit), "release", "soon"])
+        assert "'soon' is not a version such as 0.1.0" in capsys.readouterr().err
+        assert 0 == main(["vectors", "--folder", str(kit), "release", "0.1.0"])
+        assert "2 scenarios released with 0.1.0\n" == capsys.readouterr().out
+
+
+class TestNew:
+    def test_the_skeleton_is_a_scenario_that_passes(self, kit, capsys):
+        assert 0 == main(["vectors", "--folder", str(kit), "new", "entry.first-exit"])
+        path = kit / "entry" / "entry.first-exit.json"
+        assert f"{path}\n" == capsys.readouterr().out
+        assert "entry.first-exit" == loads(path.read_bytes()).id
+        assert 0 == main(["run", str(path)])
+
+    @pytest.mark.parametrize(
+        ("id", "why"),
+        [(FIRST, "in use"), ("Entry.x", "not an id"), ("gen.a.b", "generated"), ("entry.exit.2", "renumbered")])
+    def test_an_id_that_cannot_be_is_refused(self, kit, id, why):
+        with pytest.raises(NotPossible, match=why):
+            create(kit, id)
+
+    def test_an_id_that_was_withdrawn_is_not_used_again(self, kit):
+        release(kit, "0.1.0")
+        (kit / "processor" / f"{FIRST}.json").unlink()
+        with pytest.raises(NotPossible, match="in use, or was"):
+            create(kit, FIRST)
+
+
+def test_a_set_is_read_with_its_documents(kit):
+    documents, scenarios, problems = read_set(kit)
+    assert [] == problems
+    assert set(documents) == {scenario.id for scenario in scenarios}
+
+
+class TestReadme:
+    TEXT = (VECTORS / "README.md").read_text()
+
+    def test_its_counts_are_those_of_the_levels(self):
+        counts = Counter(level(scenario) for scenario in read([VECTORS]))
+        rows = re.findall(r"^\| `([a-z-]+)` \|.*\| (\d+) \|$", self.TEXT, re.MULTILINE)
+        assert {name: str(counts[name]) for name in LEVELS} == dict(rows)
+
+    def test_it_has_every_operation_with_its_arguments_and_answers(self):
+        for name, operation in OPERATIONS.items():
+            (row,) = re.findall(rf"^\| `{name}` \| (.*) \| (.*) \|$", self.TEXT, re.MULTILINE)
+            answers = [word for word in operation.shows if word != "host_fault"]
+            assert [list(operation.args), answers] == [re.findall("`([a-z_]+)`", cell) for cell in row]
+
+    def test_it_names_every_folder(self):
+        folders = {path.name for path in VECTORS.iterdir() if path.is_dir()} - {"adapters"}
+        assert folders <= set(re.findall("`([a-z-]+)`", self.TEXT.split("## What is in a folder")[1]))
+
+    def test_its_dialogue_is_what_an_adapter_is_sent_and_the_emulator_answers(self):
+        lines = re.findall(r"^    ([<>]) (\{.*\})$", self.TEXT, re.MULTILINE)
+        asked = [json.loads(text) for mark, text in lines if mark == ">"]
+        answered = [json.loads(text) for mark, text in lines if mark == "<"]
+        begin = {"op": "begin", "host": HOST.write("sapphire-rapids"), "profile": "spec", "assume": ASSUMPTIONS}
+        assert begin == asked[0]
+        document = {"schema": "specctrl/scenario/1", "id": "a", "host": "sapphire-rapids", "steps": asked[1:]}
+        target = EmulatorTarget("spec")
+        target.begin("sapphire-rapids", "spec", {})
+        for step, sent, answer in zip(loads(json.dumps(document)).steps, asked[1:], answered[1:], strict=True):
+            assert sent == step.message()
+            seen = written(target.step(step))
+            assert "unsupported" in answer or answer == {key: seen[key] for key in answer}
+            assert "unsupported" in answer or answer or not seen

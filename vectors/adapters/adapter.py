@@ -1,0 +1,149 @@
+#!/usr/bin/env python3
+"""An adapter to start from, in Python: the levels "processor" and "force" on a small model of its own.
+
+    specctrl run vectors --level processor --level force --target 'cmd:python3 adapter.py'
+
+Replace the class Hypervisor by calls of yours: it has one method for each operation.  What it has no method for is
+answered with "unsupported", so begin with few.  Needs Python 3.8 and nothing else.
+"""
+
+import json
+import sys
+
+VIEW, CAPABILITIES, ENUMERATION, OFFER, REPORT = 0x48, 0x10A, 0x50000000, 0x50000001, 0x50000002
+FIELDS = {"SPEC_CTRL": 1 << 0, "STIBP": 1 << 1, "SSBD": 1 << 2, "IPRED_CTRL": 3 << 3, "RRSBA_CTRL": 3 << 5,
+          "PSFD": 1 << 7, "DDPD_U": 1 << 8, "BHI_CTRL": 1 << 10}
+OBSERVES = ["ret", "value", "values", "errno", "fault", "host_spec_ctrl", "effective", "guest_view", "level", "smm"]
+
+
+class Host:
+    """What `begin` and `migrate` say of a host."""
+
+    def __init__(self, host):
+        self.features = set(host["features"])
+        self.writable = sum(bits for feature, bits in FIELDS.items() if feature in self.features)
+        self.spec_ctrl = int(host["host_spec_ctrl"], 16)
+        known = {"RRSBA": 1 << 19, "BHI_NO": 1 << 20} if "ARCH_CAPABILITIES" in self.features else {}
+        self.capabilities = 1 << 63 | sum(bit for feature, bit in known.items() if feature in self.features)
+
+    def asks_for(self, report):
+        """The bits that a guest's report needs here."""
+        bhi = "BHI_CTRL" in self.features and "BHI_NO" not in self.features
+        rrsba = {"RRSBA_CTRL", "RRSBA"} <= self.features
+        return (1 << 10 if report & 1 and bhi else 0) | (1 << 6 if report & 2 and rrsba else 0)
+
+
+class Hypervisor:
+    """TODO: yours.  Numbers are ints here; a method returns the observation, or nothing."""
+
+    def __init__(self, host, profile, assume):
+        self.host, self.pair, self.vcpus = Host(host), (0, 0), {}
+        self.init_withdraws = assume["init-withdraws-report"]
+
+    def effective(self, vcpu, view):
+        mask, value = vcpu["pair"]
+        asked = self.host.asks_for(vcpu[REPORT]) & ~mask  # userspace comes first
+        return view & ~(mask | asked) | value | asked
+
+    def shows(self, vcpu, msr):
+        """Whether the guest can access the MSR."""
+        if msr == VIEW:
+            return "SPEC_CTRL" in vcpu["cpuid"]
+        there = msr == CAPABILITIES or (vcpu[CAPABILITIES] >> 63 and (msr == ENUMERATION or vcpu[ENUMERATION] & 1))
+        return msr in vcpu and "ARCH_CAPABILITIES" in vcpu["cpuid"] and there
+
+    def write(self, vcpu, msr, value, guest):
+        """Whether the write is taken."""
+        if msr == VIEW:
+            taken = self.host.writable and not self.effective(vcpu, value) & ~self.host.writable
+        elif msr == REPORT:
+            taken = not value & ~3 and not (guest and value & ~vcpu[msr] & ~vcpu[OFFER])
+        else:  # nobody but userspace, before the guest runs
+            taken = not guest and msr in vcpu and (not vcpu["ran"] or vcpu[msr] == value)
+        if taken and (not guest or self.shows(vcpu, msr)):
+            vcpu[msr] = value
+            return True
+        return False
+
+    def enable_cap(self, fd, cap, args, flags, vcpu=0):
+        if cap != 236:  # KVM_CAP_FORCE_SPEC_CTRL
+            raise NotImplementedError(f"there is no capability {cap} yet")
+        if fd == "vm":
+            self.pair = tuple(args)
+        else:  # the proposed form: no part of the series as posted
+            self.vcpus[vcpu]["pair"] = tuple(args)
+        return {"ret": 0}
+
+    def create_vcpu(self, vcpu, features=None):
+        self.vcpus[vcpu] = {
+            VIEW: 0, CAPABILITIES: self.host.capabilities, ENUMERATION: 0, OFFER: 0, REPORT: 0, "pair": self.pair,
+            "cpuid": self.host.features if features is None else set(features), "ran": False}
+        return {"ret": 0}
+
+    def rdmsr(self, vcpu, msr):
+        self.vcpus[vcpu]["ran"] = True
+        return {"value": self.vcpus[vcpu][msr]} if self.shows(self.vcpus[vcpu], msr) else {"fault": "#GP"}
+
+    def wrmsr(self, vcpu, msr, value):
+        self.vcpus[vcpu]["ran"] = True
+        return {} if self.write(self.vcpus[vcpu], msr, value, guest=True) else {"fault": "#GP"}
+
+    def set_msrs(self, vcpu, msrs):
+        refused = (n for n, pair in enumerate(msrs) if not self.write(self.vcpus[vcpu], *pair, guest=False))
+        return {"ret": next(refused, len(msrs))}
+
+    def get_msrs(self, vcpu, msrs):
+        return {"ret": len(msrs), "values": [self.vcpus[vcpu][msr] for msr in msrs]}
+
+    def init(self, vcpu):
+        self.vcpus[vcpu].update({VIEW: 0, "ran": True, **({REPORT: 0} if self.init_withdraws else {})})
+
+    def reset_vcpu(self, vcpu):
+        self.vcpus[vcpu].update({VIEW: 0, REPORT: 0})
+        return {"ret": 0}
+
+    def migrate(self, to, order, force, msrs=(VIEW, REPORT)):
+        self.host = Host(to)
+        for vcpu in self.vcpus.values():
+            vcpu["ran"] = False
+
+    def exit(self, vcpu):
+        self.vcpus[vcpu]["ran"] = True
+        return {"host_spec_ctrl": self.host.spec_ctrl}
+
+    def observe(self, vcpu):
+        now = self.vcpus[vcpu]
+        return {"effective": self.effective(now, now[VIEW]), "guest_view": now[VIEW], "level": 1, "smm": False}
+
+
+def numbers(value):
+    """Hex strings as ints."""
+    if isinstance(value, list):
+        return [numbers(item) for item in value]
+    return int(value, 16) if isinstance(value, str) and value.startswith("0x") else value
+
+
+def written(key, value):
+    """64-bit quantities as hex strings."""
+    words = ("value", "host_spec_ctrl", "effective", "guest_view")
+    return [hex(item) for item in value] if key == "values" else hex(value) if key in words else value
+
+
+def main():
+    hypervisor = None
+    for line in sys.stdin:
+        step = json.loads(line)
+        op = step.pop("op")
+        try:
+            if op == "begin":
+                hypervisor, seen = Hypervisor(**step), {"observes": OBSERVES}
+            elif hasattr(hypervisor, op):
+                seen = getattr(hypervisor, op)(**{key: numbers(value) for key, value in step.items()}) or {}
+            else:
+                raise NotImplementedError(f"there is no {op} yet")
+        except NotImplementedError as why:
+            seen = {"unsupported": str(why)}
+        print(json.dumps({key: written(key, item) for key, item in seen.items()}), flush=True)
+
+
+main()
