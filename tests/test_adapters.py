@@ -35,6 +35,10 @@ class TestPython:
         found = results(open_target(f"cmd:{sys.executable} {ADAPTERS / 'adapter.py'}"), levels=["nested"])
         assert {UNSUPPORTED} == {result.status for result in found}
 
+    def test_ioctls_that_it_has_only_half_do_not_break_it(self):
+        found = results(open_target(f"cmd:{sys.executable} {ADAPTERS / 'adapter.py'}"), levels=["kvm-abi"])
+        assert PASS in {result.status for result in found}
+
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):

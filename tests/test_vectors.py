@@ -79,7 +79,7 @@ class TestAllVectors:
     """The collection."""
 
     def test_there_are_enough_and_none_has_the_id_of_another(self):
-        assert 400 <= len(FILES) <= 700
+        assert 400 <= len(FILES)
         assert len({document["id"] for document in DOCUMENTS.values()}) == len(FILES)
 
     @pytest.mark.skipif(not PAGES, reason="the chapters are not there")

@@ -6,7 +6,6 @@
 Replace the class Hypervisor by calls of yours: it has one method for each operation.  What it has no method for is
 answered with "unsupported", so begin with few.  Needs Python 3.8 and nothing else.
 """
-
 import json
 import sys
 
@@ -93,7 +92,8 @@ class Hypervisor:
         return {"ret": next(refused, len(msrs))}
 
     def get_msrs(self, vcpu, msrs):
-        return {"ret": len(msrs), "values": [self.vcpus[vcpu][msr] for msr in msrs]}
+        known = msrs[:next((n for n, msr in enumerate(msrs) if msr not in self.vcpus[vcpu]), len(msrs))]
+        return {"ret": len(known), "values": [self.vcpus[vcpu][msr] for msr in known]}
 
     def init(self, vcpu):
         self.vcpus[vcpu].update({VIEW: 0, "ran": True, **({REPORT: 0} if self.init_withdraws else {})})
