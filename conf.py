@@ -23,7 +23,6 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx_autodoc_typehints",
     "sphinx_copybutton",
-    "sphinx_design",
     "specctrl.sphinxext",
 ]
 root_doc = "index"
@@ -85,6 +84,7 @@ source_modules = [  # every public function, class and method of these stands in
 html_theme = "furo"
 html_title = "Virtual IA32_SPEC_CTRL — executable specification"
 html_static_path = ["spec/_static"]
+templates_path = ["spec/_templates"]
 html_css_files = ["spec.css"]
 html_js_files = [("spec.js", {"defer": "defer"})]
 html_theme_options = {"top_of_page_buttons": []}  # they stand outside every landmark

@@ -1,7 +1,8 @@
 """Pictures as inline SVG: the bit layout of a register, and the registers over the steps of a history.
 
 Lines and text are in ``currentColor``, so that they follow the page's light or dark theme; who runs is shown by
-a word and, where the page defines the variables ``--host``, ``--l1``, ``--l2``, by a colour too.
+a word and, where the page defines the variables ``--guest``, ``--l1``, ``--l2``, ``--kvm``, ``--host`` and
+``--hardware``, by a colour too; a lane has the colour of whose it is.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ def layout_svg(register: Register) -> str:
     (True, 1)
     """
     cell = STRIP_WIDTH / register.width
-    parts = [_strip_cell(register, bit, cell) for bit in range(register.width - 1, -1, -1)]
+    parts = _strip(register, cell)
     # Names stand left of their line, near the left edge right of it; in this order no line crosses a name.
     rightward = [field for field in register if _line_x(field, register) <= LEFT_ROOM]
     leftward = [field for field in register if field not in rightward]
@@ -38,17 +39,21 @@ def layout_svg(register: Register) -> str:
     return _svg(STRIP_WIDTH + 2, height, f"Bit layout of {register.name}", _spoken(register), parts)
 
 
-def _strip_cell(register: Register, bit: int, cell: float) -> str:
-    """One bit of the strip: dark if a field has it; its number above where a byte or the register ends."""
-    x = (register.width - 1 - bit) * cell + 1
-    shade = 0.42 if register.defined >> bit & 1 else 0.05
-    box = (
-        f'<rect x="{x:g}" y="{STRIP_TOP}" width="{cell:g}" height="{STRIP_HEIGHT}" fill="currentColor" '
-        f'fill-opacity="{shade}" stroke="currentColor" stroke-opacity="0.5" stroke-width="0.8"/>'
+def _strip(register: Register, cell: float) -> list[str]:
+    """The strip of all bits: dark where a field has the bit, and numbers where a byte or the register ends."""
+    bits = range(register.width - 1, -1, -1)
+    left = {bit: (register.width - 1 - bit) * cell + 1 for bit in bits}
+    dark = "".join(
+        f"M{left[bit]:g} {STRIP_TOP}h{cell:g}v{STRIP_HEIGHT}h-{cell:g}z" for bit in bits if register.defined >> bit & 1
     )
-    if bit % 8 == 0 or bit == register.width - 1:
-        return box + _text(x + cell / 2, STRIP_TOP - 5, str(bit), "middle", size=11)
-    return box
+    lines = "".join(f"M{left[bit]:g} {STRIP_TOP}v{STRIP_HEIGHT}" for bit in bits[1:])
+    numbered = [bit for bit in bits if bit % 8 == 0 or bit == register.width - 1]
+    return [
+        f'<path d="{dark}" fill-opacity=".42"/>',
+        f'<path d="M1 {STRIP_TOP}h{STRIP_WIDTH}v{STRIP_HEIGHT}h-{STRIP_WIDTH}z{lines}" fill-opacity=".05" '
+        f'stroke="currentColor" stroke-opacity=".5" stroke-width=".8"/>',
+        _group([_text(left[bit] + cell / 2, STRIP_TOP - 5, str(bit)) for bit in numbered], 'font-size="11"'),
+    ]
 
 
 def _line_x(field: Field, register: Register) -> float:
@@ -63,13 +68,13 @@ def _callout(field: Field, register: Register, row: int) -> str:
     x = _line_x(field, register)
     y = STRIP_TOP + STRIP_HEIGHT + LABEL * row + 14
     bits = str(field.low) if field.width == 1 else f"{high}:{field.low}"
-    leftward = x > LEFT_ROOM
-    end, anchor = (x - 10, "end") if leftward else (x + 10, "start")
+    side = -1 if x > LEFT_ROOM else 1
     line = (
-        f'<path d="M{x:g} {STRIP_TOP + STRIP_HEIGHT}V{y:g}H{end:g}" fill="none" stroke="currentColor" '
-        f'stroke-opacity="0.6" stroke-width="1"/>'
+        f'<path d="M{x:g} {STRIP_TOP + STRIP_HEIGHT}V{y:g}h{10 * side}" fill="none" stroke="currentColor" '
+        f'stroke-opacity=".6"/>'
     )
-    return line + _text(end - 5 if leftward else end + 5, y + 4.5, f"{field.name} [{bits}]", anchor, size=13)
+    name = _text(x + 15 * side, y + 4.5, f"{field.name} [{bits}]")
+    return line + _group([name], f'text-anchor="{"end" if side < 0 else "start"}"')
 
 
 def _spoken(register: Register) -> str:
@@ -79,12 +84,12 @@ def _spoken(register: Register) -> str:
 
 # ---- registers over time
 
-LANES = (
-    ("guest view", "guest_view"),
-    ("force mask (VMCS)", "mask"),
-    ("SHADOW (VMCS)", "shadow"),
-    ("processor", "register"),
-    ("saved by KVM", "saved"),
+LANES = (  # what a lane is called, where its values are, and whose it is
+    ("guest view", "guest_view", "--guest"),
+    ("force mask (VMCS)", "mask", "--hardware"),
+    ("SHADOW (VMCS)", "shadow", "--hardware"),
+    ("processor", "register", "--hardware"),
+    ("saved by KVM", "saved", "--kvm"),
 )
 STEP = 108
 LEFT = 142
@@ -121,17 +126,11 @@ def timeline(machine: Machine, title: str, vcpu: int = 0) -> Timeline:
     if not rows:
         raise ValueError(f"the history has no step of vCPU {vcpu}")
     states = [row["vcpus"][vcpu] for row in rows]
-    lanes = [(label, [state[key] for state in states]) for label, key in LANES if states[-1][key] is not None]
+    shown = [lane for lane in LANES if states[-1][lane[1]] is not None]
 
-    parts = [_step_head(index, row) for index, row in enumerate(rows)]
-    parts.append(_text(LEFT - 10, HEAD + 21, "runs", "end", size=13))
-    parts += [_runs(index, state) for index, state in enumerate(states)]
-    for number, (label, values) in enumerate(lanes, start=1):
-        y = HEAD + number * LANE
-        parts.append(_text(LEFT - 10, y + 21, label, "end", size=13))
-        parts += _bus(y, values)
-    width, height = LEFT + len(rows) * STEP + 8, HEAD + (len(lanes) + 1) * LANE + 4
-    picture = _svg(width, height, title, _told(rows, states, lanes), parts)
+    parts = [*_heads(rows), *_runs(states), *_lanes(states, shown)]
+    width, height = LEFT + len(rows) * STEP + 8, HEAD + (len(shown) + 1) * LANE + 4
+    picture = _svg(width, height, title, _told(rows, states, shown), parts)
     label = escape(f"Timeline: {title}", quote=True)
     html = (
         f'<figure class="spec-timeline"><figcaption>{escape(title)}</figcaption>'
@@ -141,21 +140,14 @@ def timeline(machine: Machine, title: str, vcpu: int = 0) -> Timeline:
     return Timeline(title, html)
 
 
-def _step_head(index: int, row: dict[str, Any]) -> str:
-    x = LEFT + index * STEP + STEP / 2
-    operand, outcome = _operand(row["arguments"]), _outcome(row["seen"])
-    return (
-        _text(
-            x,
-            14,
-            row["op"].replace("nested_", "L1→ ").replace("L1→ exit", "L2→ exit"),
-            "middle",
-            size=12,
-            bold=True,
-        )
-        + _text(x, 31, operand, "middle", size=11)
-        + _text(x, 47, outcome, "middle", size=11)
-    )
+def _heads(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Above each step: what was done, with what, and what came of it."""
+    names, details = [], []
+    for index, row in enumerate(rows):
+        x = LEFT + index * STEP + STEP / 2
+        names.append(_text(x, 14, row["op"].replace("nested_", "L1→ ").replace("L1→ exit", "L2→ exit")))
+        details += [_text(x, 31, _operand(row["arguments"])), _text(x, 47, _outcome(row["seen"]))]
+    return [_group(names, f'font-size="12" {BOLD}'), _group(details, 'font-size="11"')]
 
 
 def _operand(arguments: dict[str, Any]) -> str:
@@ -197,65 +189,94 @@ def _runner(state: dict[str, Any]) -> tuple[str, str]:
     return (f"L{state['level']}", f"--l{state['level']}")
 
 
-def _runs(index: int, state: dict[str, Any]) -> str:
-    who, colour = _runner(state)
-    x, y = LEFT + index * STEP, HEAD + 5
-    return (
-        f'<rect x="{x + 1}" y="{y}" width="{STEP - 2}" height="{LANE - 10}" rx="3" '
-        f'style="fill:var({colour}, currentColor);fill-opacity:.16;stroke:var({colour}, currentColor)"/>'
-        + _text(x + STEP / 2, HEAD + 21, who, "middle", size=12.5, bold=True)
-    )
+def _runs(states: Sequence[dict[str, Any]]) -> list[str]:
+    """Who runs after each step: a box in their colour, with their name in it."""
+    boxes: dict[str, str] = {}
+    names = []
+    for index, state in enumerate(states):
+        who, colour = _runner(state)
+        x = LEFT + index * STEP
+        box = f"M{x + 1} {HEAD + 5}h{STEP - 2}v{LANE - 10}h-{STEP - 2}z"
+        boxes[colour] = boxes.get(colour, "") + box
+        names.append(_text(x + STEP / 2, HEAD + 21, who))
+    paths = [f'<path d="{box}" style="color:var({colour})"/>' for colour, box in boxes.items()]
+    return [_group(paths, 'stroke="currentColor" fill-opacity=".16"'), _group(names, BOLD)]
 
 
-def _bus(y: float, values: Sequence[Any]) -> list[str]:
-    """One lane: a segment for each run of equal values, with its value in it, as a logic analyser draws a bus."""
-    parts: list[str] = []
-    start = 0
-    for index in range(1, len(values) + 1):
-        if index < len(values) and values[index] == values[start]:
-            continue
-        left, right = LEFT + start * STEP, LEFT + index * STEP
-        top, middle, bottom = y + 4, y + LANE / 2, y + LANE - 4
-        begin = (
-            f"M{left + 5} {top:g}L{left} {middle:g}L{left + 5} {bottom:g}"
-            if start
-            else f"M{left} {top}L{left} {bottom}"
-        )
-        end = f"L{right - 5} {bottom}L{right} {middle}L{right - 5} {top}Z"
-        parts.append(f'<path d="{begin}{end}" fill="none" stroke="currentColor" stroke-width="1.2"/>')
-        shown = "none" if values[start] is None else repr(values[start])
-        parts.append(_text((left + right) / 2, middle + 4.5, shown, "middle", size=12.5, bold=bool(start), mono=True))
-        start = index
-    return parts
+def _lanes(states: Sequence[dict[str, Any]], lanes: Sequence[tuple[str, str, str]]) -> list[str]:
+    """The registers: for each a lane with its values, bold where they changed."""
+    labels = [_text(LEFT - 10, HEAD + 21, "runs")]
+    outlines: list[str] = []
+    first_values: list[str] = []
+    changed: list[str] = []
+    for number, (label, key, colour) in enumerate(lanes, start=1):
+        y = HEAD + number * LANE
+        lane = [state[key] for state in states]
+        labels.append(_text(LEFT - 10, y + 21, label, colour))
+        for first, last in _spans(lane):
+            outlines.append(_bus(y, first, last))
+            shown = "none" if lane[first] is None else repr(lane[first])
+            value = _text(LEFT + (first + last) * STEP / 2, y + LANE / 2 + 4.5, shown)
+            (changed if first else first_values).append(value)
+    return [
+        _group(labels, 'text-anchor="end"'),
+        f'<path d="{"".join(outlines)}" fill="none" stroke="currentColor" stroke-width="1.2"/>',
+        _group([*first_values, _group(changed, BOLD)], 'font-family="ui-monospace, monospace"'),
+    ]
+
+
+def _spans(values: Sequence[Any]) -> list[tuple[int, int]]:
+    """Where each run of equal values begins and ends.
+
+    >>> _spans([1, 1, 2])
+    [(0, 2), (2, 3)]
+    """
+    starts = [index for index in range(len(values)) if index == 0 or values[index] != values[index - 1]]
+    return list(zip(starts, [*starts[1:], len(values)], strict=True))
+
+
+def _bus(y: int, first: int, last: int) -> str:
+    """The outline of one run of equal values, as a logic analyser draws a bus: pointed where it changes."""
+    half = LANE // 2 - 4
+    flat = (last - first) * STEP - (10 if first else 5)
+    left = f"M{LEFT + first * STEP + 5} {y + 4}l-5 {half} 5 {half}" if first else f"M{LEFT} {y + 4}v{2 * half}"
+    return f"{left}h{flat}l5-{half}-5-{half}z"
 
 
 def _told(
-    rows: Sequence[dict[str, Any]], states: Sequence[dict[str, Any]], lanes: Sequence[tuple[str, list[Any]]]
+    rows: Sequence[dict[str, Any]], states: Sequence[dict[str, Any]], lanes: Sequence[tuple[str, str, str]]
 ) -> str:
-    """The picture in words, for screen readers."""
+    """The picture in words, for screen readers: every lane at first, then what changed."""
     sentences = []
+    before: dict[str, Any] = {}
     for index, (row, state) in enumerate(zip(rows, states, strict=True)):
-        values = ", ".join(f"{label} {lane[index]!r}" for label, lane in lanes)
+        changed = [f"{label} {state[key]!r}" for label, key, _ in lanes if not before or before[key] != state[key]]
         step = " ".join(word for word in (row["op"], _operand(row["arguments"]), _outcome(row["seen"])) if word)
-        sentences.append(f"Step {index + 1}, {step}: {_runner(state)[0]} runs; {values}.")
+        sentences.append(f"Step {index + 1}, {step}: {_runner(state)[0]} runs; {', '.join(changed) or 'no change'}.")
+        before = state
     return " ".join(sentences)
 
 
-# ---- SVG
+# ---- SVG: what most elements share stands at the picture or at a group
+
+BOLD = 'font-weight="600"'
 
 
-def _text(x: float, y: float, text: str, anchor: str, size: float, bold: bool = False, mono: bool = False) -> str:
-    weight = ' font-weight="600"' if bold else ""
-    family = ' font-family="ui-monospace, monospace"' if mono else ""
-    return (
-        f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" font-size="{size:g}"{weight}{family} '
-        f'fill="currentColor">{escape(text)}</text>'
-    )
+def _text(x: float, y: float, text: str, colour: str = "") -> str:
+    """One text, in the colour of a variable of the page if one is named."""
+    style = f' style="color:var({colour})"' if colour else ""
+    return f'<text x="{x:g}" y="{y:g}"{style}>{escape(text)}</text>' if text else ""
+
+
+def _group(parts: Sequence[str], shared: str) -> str:
+    content = "".join(parts)
+    return f"<g {shared}>{content}</g>" if content else ""
 
 
 def _svg(width: float, height: float, title: str, description: str, parts: Sequence[str]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {width:g} {height:g}" '
-        f'style="width:100%;height:auto;font-family:system-ui, sans-serif">'
+        f'fill="currentColor" font-family="system-ui, sans-serif" font-size="12.5" text-anchor="middle" '
+        f'style="width:100%;height:auto">'
         f"<title>{escape(title)}</title><desc>{escape(description)}</desc>{''.join(parts)}</svg>"
     )

@@ -6,7 +6,20 @@ from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 
 import specctrl.rules
-from specctrl.sphinxext import banner, bits, evidence, executed, kit, prompts, quiet, theme
+from specctrl.sphinxext import (
+    banner,
+    bits,
+    evidence,
+    executed,
+    kit,
+    permalinks,
+    policy,
+    prompts,
+    quiet,
+    siteindex,
+    slim,
+    theme,
+)
 from specctrl.sphinxext.crosslinks import Crosslinks, leave_type_variable, stale_pages
 from specctrl.sphinxext.domain import SpecDomain
 from specctrl.sphinxext.layout import LayoutDirective
@@ -25,6 +38,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_config_value("prompt_packages", ["specctrl"], "", list)
     app.add_config_value("rule_evidence", False, "env", bool)
     app.add_config_value("spec_commit", "", "html", str)
+    app.add_config_value("spec_counts", {}, "html", dict)
 
     app.add_domain(SpecDomain)
     app.add_role("rule", RuleRole())
@@ -42,19 +56,26 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_post_transform(Crosslinks)
 
     app.connect("config-inited", banner.set_commit)
+    app.connect("config-inited", banner.count_evidence)
     app.connect("builder-inited", executed.create_cache)
     app.connect("builder-inited", prompts.check)
     app.connect("builder-inited", evidence.gather)
     app.connect("builder-inited", kit.check)
     app.connect("doctree-read", quiet.drop_noise)
+    app.connect("doctree-read", permalinks.add_permalinks)
     app.connect("env-updated", stale_pages)
     app.connect("missing-reference", leave_type_variable)
     app.connect("env-check-consistency", executed.check)
     app.connect("html-page-context", banner.add_banner)
+    app.connect("html-page-context", banner.add_facts)
+    app.connect("html-page-context", policy.add_policy)
     app.connect("html-page-context", theme.mend, priority=900)  # after the theme's own
+    app.connect("html-page-context", slim.slim, priority=900)
     app.connect("build-finished", write_json)
     app.connect("build-finished", copy_vectors)
     app.connect("build-finished", bits.write_data)
     app.add_js_file("bits.mjs", type="module")
     app.add_css_file("bits.css")
+    app.connect("build-finished", siteindex.write)
+    app.connect("build-finished", slim.slim_styles, priority=900)  # the theme writes it at the end, too
     return {"version": "1", "env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}

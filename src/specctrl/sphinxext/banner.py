@@ -1,5 +1,6 @@
 """The note below each page's title: what the specification was written against, and when."""
 
+import json
 import subprocess
 from html import escape
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
+
+from specctrl.sphinxext.domain import spec_domain
 
 AGAINST = (
     "Written against RFC v3 of 10 April 2024 (base <code>2c71fdf02a95</code>, v6.9-rc3) and Linux 7.3-rc7. "
@@ -35,6 +38,23 @@ def set_commit(app: Sphinx, config: Config) -> None:
     """Note the commit, so that a new one writes the pages again."""
     if not config.spec_commit:
         config.spec_commit = commit(Path(app.confdir))
+
+
+def count_evidence(app: Sphinx, config: Config) -> None:
+    """Count what is published beside the rules: the scenarios, and the claims that are proven."""
+    root = Path(app.confdir)
+    scenarios = [path for path in (root / "vectors").rglob("*.json") if not path.name.endswith(".schema.json")]
+    proofs = root / "src" / "specctrl" / "proofs.json"
+    claims = len(json.loads(proofs.read_text("utf-8"))["claims"]) if proofs.is_file() else 0
+    config.spec_counts = {"scenarios": len(scenarios), "claims": claims}
+
+
+def add_facts(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Hand the page's foot what it says: the commit, and the counts."""
+    context["spec_commit"] = app.config.spec_commit
+    context["spec_counts"] = {"rules": len(spec_domain(app.env).rules()), **app.config.spec_counts}
 
 
 def add_banner(

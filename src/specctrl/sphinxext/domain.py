@@ -12,6 +12,7 @@ from sphinx.roles import XRefRole
 from sphinx.util import logging
 from sphinx.util.nodes import make_refnode
 
+from specctrl.registers import REGISTERS
 from specctrl.rules import Rule
 from specctrl.sphinxext.listing import unshown
 from specctrl.sphinxext.nodes import plain
@@ -45,20 +46,36 @@ class Shown(NamedTuple):
         return f"source-{self.name}"
 
 
+class Laid(NamedTuple):
+    """A register, and where its layout stands."""
+
+    name: str
+    docname: str
+
+    @property
+    def anchor(self) -> str:
+        """The layout's fragment."""
+        return f"register-{self.name}"
+
+    def field_anchor(self, field: str) -> str:
+        """Return the fragment of a field's row."""
+        return f"field-{self.name}-{field}"
+
+
 class SpecDomain(Domain):
     """Rules (``{rule}`` refers to one) and source listings."""
 
     name = "spec"
     label = "Specification"
-    object_types = {"rule": ObjType("rule", "rule")}  # noqa: RUF012 - Sphinx declares it so
+    object_types = {"rule": ObjType("rule", "rule"), "register": ObjType("register"), "field": ObjType("field")}  # noqa: RUF012 - Sphinx declares it so
     roles = {"rule": XRefRole(warn_dangling=True)}  # noqa: RUF012
     dangling_warnings = {  # noqa: RUF012
         "rule": "no rule has the id %(target)r",
         "code": "neither a listing nor an API entry shows %(target)r",
         "api": "%(target)r is public, and has no API entry",
     }
-    initial_data = {"rules": {}, "sources": {}}  # noqa: RUF012 - each: the page's name -> what it has, in order
-    data_version = 1
+    initial_data = {"rules": {}, "sources": {}, "layouts": {}}  # noqa: RUF012 - each: a page's name -> what it has
+    data_version = 2
 
     @property
     def _rules(self) -> dict[str, list[Stated]]:
@@ -68,6 +85,10 @@ class SpecDomain(Domain):
     def _sources(self) -> dict[str, list[Shown]]:
         return cast("dict[str, list[Shown]]", self.data["sources"])
 
+    @property
+    def _layouts(self) -> dict[str, list[Laid]]:
+        return cast("dict[str, list[Laid]]", self.data["layouts"])
+
     def add_rule(self, stated: Stated) -> None:
         """Note a rule of a page."""
         self._rules.setdefault(stated.docname, []).append(stated)
@@ -76,14 +97,19 @@ class SpecDomain(Domain):
         """Note a listing of a page."""
         self._sources.setdefault(shown.docname, []).append(shown)
 
+    def add_layout(self, laid: Laid) -> None:
+        """Note a register's layout on a page."""
+        self._layouts.setdefault(laid.docname, []).append(laid)
+
     def clear_doc(self, docname: str) -> None:
         """Forget a page that is about to be read again."""
+        self._layouts.pop(docname, None)
         self._rules.pop(docname, None)
         self._sources.pop(docname, None)
 
     def merge_domaindata(self, docnames: Set[str], otherdata: dict[str, Any]) -> None:
         """Take over what a parallel reader found."""
-        for key in ("rules", "sources"):
+        for key in ("rules", "sources", "layouts"):
             for docname in docnames & otherdata[key].keys():
                 self.data[key][docname] = otherdata[key][docname]
 
@@ -93,6 +119,14 @@ class SpecDomain(Domain):
         for docname in sorted(self._rules):
             for stated in self._rules[docname]:
                 found.setdefault(stated.rule.id, stated)
+        return dict(sorted(found.items()))
+
+    def layouts(self) -> dict[str, Laid]:
+        """Return where each register's layout stands, by its name; of two places, the first."""
+        found: dict[str, Laid] = {}
+        for docname in sorted(self._layouts):
+            for laid in self._layouts[docname]:
+                found.setdefault(laid.name, laid)
         return dict(sorted(found.items()))
 
     def shown(self) -> dict[str, list[Shown]]:
@@ -109,9 +143,14 @@ class SpecDomain(Domain):
         return shown.get(name) or [one for one in shown.get(name.rpartition(".")[0], []) if one.whole]
 
     def get_objects(self) -> Iterator[tuple[str, str, str, str, str, int]]:
-        """Yield each rule for the search index, where it comes before pages that only name it."""
+        """Yield rules, registers and fields for the search index, before the pages that only name them."""
         for id, stated in self.rules().items():
             yield id, id, "rule", stated.docname, stated.anchor, 0
+        for name, laid in self.layouts().items():
+            yield name, name, "register", laid.docname, laid.anchor, 0
+            for field in REGISTERS[name]:
+                dotted = f"{name}.{field.name}"
+                yield dotted, dotted, "field", laid.docname, laid.field_anchor(field.name), 1
 
     def resolve_xref(
         self,

@@ -8,7 +8,9 @@ from sphinx.util.docutils import SphinxDirective
 
 from specctrl.draw import layout_svg
 from specctrl.registers import REGISTERS, Field, Register
+from specctrl.sphinxext.domain import Laid, spec_domain
 from specctrl.sphinxext.nodes import code, scrolling, table
+from specctrl.sphinxext.permalinks import permalink
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +37,26 @@ class LayoutDirective(SphinxDirective):
             self.env.note_dependency(str(self.config.source_root / f"{name}.py"))
         picture = scrolling(f"Bits of {register.name}", nodes.raw("", layout_svg(register), format="html"))
         picture["classes"] = ["spec-layout-picture", *(["spec-layout-low"] if _mostly_low(register) else [])]
-        fields = scrolling(f"Fields of {register.name}", _fields(register))
+        laid = Laid(register.name, self.env.docname)
+        rows = _fields(register)
+        fields = scrolling(f"Fields of {register.name}", rows)
         head = nodes.paragraph(
             "", "", code(register.name), nodes.Text(_summary(register)), classes=["spec-layout-head"]
         )
-        return [nodes.container("", head, picture, fields, classes=["spec-layout"])]
+        frame = nodes.container("", head, picture, fields, classes=["spec-layout"])
+        if laid.anchor not in self.state.document.ids:  # else it stands on this page already
+            spec_domain(self.env).add_layout(laid)
+            self._claim(frame, head, laid.anchor)
+            in_body = (row for row in rows.findall(nodes.row) if isinstance(row.parent, nodes.tbody))
+            for field, row in zip(_by_bits(register), in_body, strict=True):
+                self._claim(row, next(iter(row.findall(nodes.paragraph))), laid.field_anchor(field.name))
+        return [frame]
+
+    def _claim(self, node: nodes.Element, shows: nodes.Element, anchor: str) -> None:
+        """Give a node its address, and show the link to it."""
+        node["ids"].append(anchor)
+        self.state.document.note_explicit_target(node)
+        shows += permalink(anchor, "field" if isinstance(node, nodes.row) else "register")
 
 
 def _summary(register: Register) -> str:
@@ -54,6 +71,10 @@ def _mostly_low(register: Register) -> bool:
     return 2 * low > sum(1 for _ in register)
 
 
+def _by_bits(register: Register) -> list[Field]:
+    return sorted(register, key=lambda field: field.low)
+
+
 def _fields(register: Register) -> nodes.table:
     """List the fields, low bits first; a column only where it says something of some field."""
     columns: list[tuple[str, Callable[[Field], str]]] = [("Meaning", lambda field: field.meaning)]
@@ -64,7 +85,7 @@ def _fields(register: Register) -> nodes.table:
     if any(field.source != register.source for field in register):
         columns.append(("Source", lambda field: field.source))
     rows: list[list[list[nodes.Node]]] = []
-    for field in sorted(register, key=lambda field: field.low):
+    for field in _by_bits(register):
         said: list[list[nodes.Node]] = [[nodes.Text(text(field))] for _, text in columns]
         rows.append([[code(_bits(field))], [code(field.name)], *said])
     return table(("Bits", "Name", *(heading for heading, _ in columns)), rows, "spec-fields")
