@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: html test serve bench second-opinion clean help
+.PHONY: html test browser-test serve bench second-opinion clean help
 
 PYTHON ?= $(shell for python in python3.11 python3; do \
 	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -27,6 +27,9 @@ test: $(STAMP) ## ruff, mypy --strict, and every test and example
 	$(BIN)/mypy --strict src
 	$(BIN)/pytest
 
+browser-test: html $(VENV)/browser ## every page in Chromium: requests, contrast, links, keyboard, search, paper
+	$(BIN)/pytest browser
+
 serve: html ## build, then serve the site on 127.0.0.1 (PORT=8000)
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
@@ -40,6 +43,10 @@ second-opinion: $(STAMP) ## explore a fragment with TLC too (needs java and a ne
 clean: ## remove everything that was built, .venv too
 	rm -rf $(VENV) _build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+
+$(VENV)/browser: $(STAMP)
+	@$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[browser]' && touch $@ \
+	|| echo "Playwright could not be installed: only what needs no browser is tested" >&2
 
 $(STAMP): pyproject.toml constraints.txt
 	@[ -n "$(PYTHON)" ] || { echo "needs Python 3.11 or newer with its venv module" >&2; exit 1; }

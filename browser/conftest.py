@@ -1,0 +1,74 @@
+"""The site in Debian's Chromium, every page of it; without Chromium or Playwright the tests say so and stand aside."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from built import HTML, NARROW, WIDE, pages, serving
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+QUIET = [
+    "--no-sandbox",  # a container's root cannot have one; no page comes from elsewhere
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that asks for ``path`` on every page of the site."""
+    if "path" in metafunc.fixturenames:
+        metafunc.parametrize("path", pages())
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[str]:
+    """The address of the site."""
+    assert (HTML / "index.html").is_file(), "the site was not built: make html"
+    with serving() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium, started once."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: apt-get install chromium, or CHROMIUM=/path/to/it")
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def contexts(browser: Any) -> Iterator[dict[tuple[str, int], Any]]:
+    """A window for each scheme of colours and each width; what one page loaded stays in its cache."""
+    opened = {
+        (scheme, width): browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
+        for scheme in ("light", "dark")
+        for width in (WIDE, NARROW)
+    }
+    yield opened
+    for context in opened.values():
+        context.close()
+
+
+@pytest.fixture
+def view(contexts: dict[tuple[str, int], Any], site: str) -> Iterator[Callable[..., Any]]:
+    """Open a page of the site: ``view(path, scheme, width)``."""
+    opened = []
+
+    def open_page(path: str, scheme: str = "light", width: int = WIDE) -> Any:
+        page = contexts[scheme, width].new_page()
+        opened.append(page)
+        page.goto(f"{site}/{path}")
+        return page
+
+    yield open_page
+    for page in opened:
+        page.close()

@@ -1,0 +1,73 @@
+"""Every page, as a reader's browser has it."""
+
+from typing import Any
+
+import pytest
+
+from built import NARROW, WIDE
+
+HEAVIEST = 400_000
+"""Bytes, not compressed, of a page with all that it loads; Python in the page is loaded by a click, and not counted."""
+
+axe = pytest.importorskip("axe_playwright_python.base", reason="needs the package axe-playwright-python")
+
+
+@pytest.fixture
+def loaded(browser: Any, site: str, path: str) -> Any:
+    """The page, opened in a window that has nothing in its cache, with all that happened meanwhile."""
+    context = browser.new_context(viewport={"width": WIDE, "height": 900})
+    page = context.new_page()
+    seen: dict[str, list[Any]] = {"said": [], "responses": [], "failed": [], "asked": []}
+    page.on("console", lambda message: seen["said"].append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: seen["said"].append(f"error: {error}"))
+    page.on("request", lambda request: seen["asked"].append(request.url))
+    page.on("response", lambda response: seen["responses"].append(response))
+    page.on("requestfailed", lambda request: seen["failed"].append(request.url))
+    page.goto(f"{site}/{path}", wait_until="networkidle")
+    seen["weights"] = [(len(response.body()), response.url) for response in seen["responses"]]
+    yield seen
+    context.close()
+
+
+def test_it_asks_nobody_else_says_nothing_and_is_light(loaded: dict[str, list[Any]], site: str) -> None:
+    assert [url for url in loaded["asked"] if not url.startswith((f"{site}/", "data:"))] == []
+    assert [response.url for response in loaded["responses"] if response.status != 200] == []
+    assert loaded["failed"] == []
+    assert loaded["said"] == []  # a breach of the content security policy is said here, too
+    heaviest = sorted(loaded["weights"], reverse=True)[:3]
+    assert sum(size for size, _ in loaded["weights"]) < HEAVIEST, heaviest
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(view: Any, path: str, scheme: str, width: int) -> None:
+    page = view(path, scheme, width)
+    page.evaluate(axe.AXE_SCRIPT)
+    # What is not about colours is the same in both schemes.
+    only = {"runOnly": ["color-contrast", "link-in-text-block"]} if scheme == "dark" else {}
+    found = page.evaluate("options => axe.run({...options, resultTypes: ['violations']})", only)
+    assert len(found["passes"]) > 0
+    assert [
+        f"{violation['id']}: {node['html'][:160]}" for violation in found["violations"] for node in violation["nodes"]
+    ] == []
+
+
+WIDER_THAN_THE_WINDOW = """() => {
+  const room = document.documentElement.clientWidth;
+  return document.documentElement.scrollWidth <= room ? [] :
+    [...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > room + 1)
+      .slice(0, 5).map(e => e.outerHTML.slice(0, 120));
+}"""
+
+SCROLLS_BUT_NOT_BY_KEYBOARD = """() => [...document.querySelectorAll("body *")].filter(e =>
+    e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0
+    && ["auto", "scroll"].includes(getComputedStyle(e).overflowX)
+    && e.tabIndex < 0 && !e.querySelector("a[href], button, input, [tabindex='0']"))
+  .map(e => e.outerHTML.slice(0, 120))"""
+
+
+def test_it_fits_a_narrow_window_and_what_scrolls_can_be_focused(view: Any, path: str) -> None:
+    page = view(path, width=NARROW)
+    assert page.evaluate("() => document.documentElement.clientWidth") == NARROW
+    assert page.evaluate(WIDER_THAN_THE_WINDOW) == []
+    assert page.evaluate(SCROLLS_BUT_NOT_BY_KEYBOARD) == []

@@ -1,0 +1,120 @@
+"""What a reader does: by keyboard, by searching, on paper, from a folder."""
+
+import json
+from typing import Any
+
+import pytest
+
+from built import HTML, NARROW
+
+RULES = json.loads((HTML / "rules.json").read_text("utf-8"))["rules"] if HTML.is_dir() else []
+INDEX = json.loads((HTML / "index.json").read_text("utf-8")) if HTML.is_dir() else {"registers": []}
+
+SEARCH = """words => words.map(word => Search._performSearch(...Search._parseQuery(word))
+    .map(([page, title, anchor]) => page + ".html" + anchor).reverse())"""
+
+
+def found_by(view: Any, words: list[str]) -> list[list[str]]:
+    """What the search page finds for each of these, best first."""
+    page = view("search.html")
+    page.wait_for_function("() => typeof Search === 'object' && Search.hasIndex()")
+    answers: list[list[str]] = page.evaluate(SEARCH, words)
+    return answers
+
+
+def test_the_search_finds_each_rule_first(view: Any) -> None:
+    assert len(RULES) > 100
+    answers = found_by(view, [rule["id"] for rule in RULES])
+    assert {rule["id"]: answer[:1] for rule, answer in zip(RULES, answers, strict=True)} == {
+        rule["id"]: [rule["url"]] for rule in RULES
+    }
+
+
+def test_the_search_finds_each_field_of_a_register(view: Any) -> None:
+    fields = [(field["name"], field["url"]) for register in INDEX["registers"] for field in register["fields"]]
+    assert len(fields) > 20
+    answers = found_by(view, [name for name, _ in fields])
+    assert [url for (_, url), answer in zip(fields, answers, strict=True) if url not in answer] == []
+
+
+def test_a_slash_and_a_word_lead_to_a_rule(view: Any) -> None:
+    page = view("spec/problem.html")
+    page.keyboard.press("/")
+    assert page.evaluate("() => document.activeElement.name") == "q"
+    page.keyboard.type("force.mask-follows")
+    page.keyboard.press("Enter")
+    first = page.locator("#search-results ul.search a").first
+    first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/spec/entry-exit.html*#rule-force.mask-follows")
+    page.wait_for_function("() => document.getElementById('rule-force.mask-follows').getBoundingClientRect().y < 900")
+
+
+FOCUSED = """() => {
+  const e = document.activeElement, box = e.getBoundingClientRect(), style = getComputedStyle(e);
+  const marked = (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0) || style.boxShadow !== 'none';
+  const shown = box.width > 1 && box.height > 1 && box.right > 0 && box.left < innerWidth && box.bottom > 0
+    && box.top < innerHeight && style.visibility === 'visible' && parseFloat(style.opacity) > 0.5;
+  return {what: e.outerHTML.slice(0, 120), body: e === document.body, marked, shown};
+}"""
+
+
+def test_the_first_stop_skips_to_the_text(view: Any) -> None:
+    page = view("spec/nested.html")
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.textContent.trim()") == "Skip to content"
+    page.wait_for_timeout(400)  # it slides in
+    assert page.evaluate(FOCUSED)["shown"]
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => !!document.activeElement.closest('article')")
+
+
+@pytest.mark.parametrize("chapter", ["index.html", "spec/capability.html", "spec/rules.html", "spec/api/vcpu.html"])
+def test_each_stop_of_the_tab_key_is_seen(view: Any, chapter: str) -> None:
+    page = view(chapter)
+    page.keyboard.press("Tab")
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        for _ in range(20):  # it may have to be scrolled to, or to fade in
+            stop = page.evaluate(FOCUSED)
+            if stop["shown"]:
+                break
+            page.wait_for_timeout(50)
+        assert stop["body"] or (stop["marked"] and stop["shown"]), stop
+
+
+def test_a_listing_scrolls_by_keyboard(view: Any) -> None:
+    page = view("spec/entry-exit.html", width=NARROW)
+    code = page.locator(".spec-source pre[tabindex]").first
+    code.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("() => document.activeElement.scrollLeft > 0")
+
+
+def test_on_paper_the_text_stands_alone(view: Any) -> None:
+    page = view("spec/entry-exit.html")
+    page.emulate_media(media="print")
+    for part in (".sidebar-drawer", ".toc-drawer", ".related-pages", ".headerlink"):
+        assert not page.locator(part).first.is_visible(), part
+    assert page.locator(".spec-statement").first.is_visible()
+    assert len(page.pdf()) > 10_000
+
+
+def test_on_paper_folded_code_is_open(view: Any) -> None:
+    page = view("index.html")
+    assert not page.locator("details .cell_input").first.is_visible()
+    page.emulate_media(media="print")
+    assert page.locator("details .cell_input").first.bounding_box()["height"] > 50
+
+
+def test_a_folder_needs_no_server(browser: Any) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.goto((HTML / "spec" / "nested.html").as_uri())
+    assert page.evaluate("() => getComputedStyle(document.querySelector('.spec-statement')).borderLeftWidth") == "3px"
+    assert page.evaluate("() => document.body.dataset.theme") == "auto"
+    assert said == []
+    context.close()
