@@ -1,5 +1,6 @@
 """The built site: its pages, and a server for it on this machine alone."""
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-HTML = ROOT / "_build" / "html"
+HTML = Path(os.environ.get("SITE", ROOT / "_build" / "html"))
 WIDE, NARROW = 1280, 360
 """Widths of a window, in pixels."""
 

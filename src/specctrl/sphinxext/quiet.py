@@ -1,4 +1,4 @@
-"""Takes out of a page what helps nobody: a table's value in its heading, a mail link made of a Message-Id."""
+"""Takes out of a page what helps nobody: long values, paths of this machine, a mail link made of a Message-Id."""
 
 from docutils import nodes
 from sphinx.addnodes import desc_annotation, desc_signature
@@ -20,7 +20,7 @@ def drop_noise(app: Sphinx, document: nodes.document) -> None:
     for signature in document.findall(desc_signature):
         for part in list(signature.findall(desc_annotation)):
             text = part.astext().lstrip()
-            if text.startswith("=") and len(text) > LONGEST_VALUE:
+            if text.startswith("=") and (len(text) > LONGEST_VALUE or "Path(" in text):
                 part.parent.remove(part)
     for link in list(document.findall(nodes.reference)):
         if link.get("refuri", "").startswith("mailto:"):
