@@ -27,6 +27,7 @@ from specctrl.sphinxext.nodes import depart_scroller, scroller, visit_children_o
 from specctrl.sphinxext.posting import PostingDirective
 from specctrl.sphinxext.roles import RuleRole
 from specctrl.sphinxext.rule import RuleDirective, RulesDirective, rules_table, write_json
+from specctrl.sphinxext.runner import Runner
 from specctrl.sphinxext.scenario import ScenarioDirective, copy_vectors
 from specctrl.sphinxext.source import SourceDirective, listing_block, visit_listing
 
@@ -39,6 +40,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_config_value("rule_evidence", False, "env", bool)
     app.add_config_value("spec_commit", "", "html", str)
     app.add_config_value("spec_counts", {}, "html", dict)
+    app.add_config_value("page_runner", False, "html", bool)
 
     app.add_domain(SpecDomain)
     app.add_role("rule", RuleRole())
@@ -55,12 +57,14 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_node(rules_table)
     app.add_post_transform(Crosslinks)
 
+    runner = Runner()
     app.connect("config-inited", banner.set_commit)
     app.connect("config-inited", banner.count_evidence)
     app.connect("builder-inited", executed.create_cache)
     app.connect("builder-inited", prompts.check)
     app.connect("builder-inited", evidence.gather)
     app.connect("builder-inited", kit.check)
+    app.connect("builder-inited", runner.gather)
     app.connect("doctree-read", quiet.drop_noise)
     app.connect("doctree-read", permalinks.add_permalinks)
     app.connect("env-updated", stale_pages)
@@ -71,6 +75,8 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("html-page-context", policy.add_policy)
     app.connect("html-page-context", theme.mend, priority=900)  # after the theme's own
     app.connect("html-page-context", slim.slim, priority=900)
+    app.connect("html-page-context", runner.add_script)
+    app.connect("build-finished", runner.copy)
     app.connect("build-finished", write_json)
     app.connect("build-finished", copy_vectors)
     app.connect("build-finished", bits.write_data)
