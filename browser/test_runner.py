@@ -1,0 +1,252 @@
+"""Code that runs in the page: every block of every page gives there what it gave in the build.
+
+Needs a built site (``make html``) with the runner in it, the package ``playwright``, and Chromium.
+"""
+
+import functools
+import http.server
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from built import HTML as SITE
+from built import ROOT
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page
+
+from specctrl.pages import blocks
+
+PAGES = {
+    path: len(list(blocks((ROOT / f"{path}.md").read_text("utf-8"))))
+    for path in ["index", *sorted(f"spec/{file.stem}" for file in (ROOT / "spec").glob("*.md"))]
+}
+PAGES = {path: count for path, count in PAGES.items() if count}
+CHOSEN = {"spec/claims": 1}
+"""How many blocks of a page print what Z3 chose; its build for browsers chooses otherwise."""
+POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self' 'unsafe-inline'"
+
+SECONDS = 1000.0
+figures: dict[str, list[float]] = {"first": [], "later": []}
+counts = {"pages": 0, "blocks": 0, "same": 0, "chosen": 0}
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves the site; scripts and workers under the strictest policy that lets Python run."""
+
+    def end_headers(self) -> None:
+        if self.path.partition("?")[0].endswith((".mjs", ".js")):
+            self.send_header("Content-Security-Policy", POLICY)
+        super().end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    handler = functools.partial(_Handler, directory=str(SITE))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+class Reader:
+    """A reader of one page, who notes what the browser complains of and whom it asks."""
+
+    def __init__(self, browser: Browser, address: str, width: int = 1280) -> None:
+        self.context = browser.new_context(viewport={"width": width, "height": 900})
+        self.context.set_default_timeout(60 * SECONDS)
+        self.page: Page = self.context.new_page()
+        self.address = address
+        self.asked: list[str] = []
+        self.complaints: list[str] = []
+        self.context.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("console", self._note)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _note(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+    def open(self, path: str) -> None:
+        """Open a page, with nothing folded."""
+        self.page.goto(f"{self.address}{path}.html", wait_until="load")
+        self.page.evaluate("document.querySelectorAll('details').forEach((fold) => (fold.open = true))")
+
+    def bars(self) -> Locator:
+        """The rows of buttons, one a block."""
+        return self.page.locator(".run-bar")
+
+    def run(self, number: int, agree: bool = False) -> str:
+        """Run a block (from 0) and return what its bar says then."""
+        bar = self.bars().nth(number)
+        bar.get_by_role("button", name="Run", exact=False).first.click()
+        if agree:
+            bar.get_by_role("button", name="Load and run").click()
+        return self.result(number)
+
+    def result(self, number: int) -> str:
+        """Wait for the end of a run."""
+        state = self.bars().nth(number).locator(".run-state")
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            text = state.inner_text()
+            if text and not text.startswith(("Loading", "Running", "Edited, not run", "Python runs")):
+                return text
+            time.sleep(0.01)
+        raise AssertionError(f"block {number} never came to an end: {state.inner_text()!r}")
+
+    def edit(self, number: int, code: str) -> Locator:
+        """Open a block's editor and put other code in."""
+        self.bars().nth(number).get_by_role("button", name="Edit").click()
+        editor = self.page.locator("textarea.run-editor").last
+        editor.fill(code)
+        return editor
+
+    def close(self) -> None:
+        """Leave; nobody else was asked, and the browser had nothing to complain of."""
+        self.context.close()
+        assert [url for url in self.asked if not url.startswith((self.address, "data:", "blob:"))] == []
+        assert self.complaints == []
+
+
+@pytest.fixture
+def reader(browser: Browser, address: str) -> Iterator[Reader]:
+    reader = Reader(browser, address)
+    yield reader
+    reader.close()
+
+
+@pytest.mark.parametrize("chapter", PAGES)
+def test_every_block_gives_in_the_page_what_it_gave_in_the_build(reader: Reader, chapter: str) -> None:
+    reader.open(chapter)
+    bars = reader.bars()
+    assert bars.count() == PAGES[chapter], "each cell and each run of prompts has one bar"
+    started = time.monotonic()
+    reader.run(0, agree=True)
+    figures["first"].append(time.monotonic() - started)
+    started = time.monotonic()
+    reader.run(PAGES[chapter] - 1)
+    if PAGES[chapter] > 1:
+        figures["later"].append((time.monotonic() - started) / (PAGES[chapter] - 1))
+    said = [bars.nth(number).locator(".run-state").inner_text() for number in range(PAGES[chapter])]
+    counts["pages"] += 1
+    counts["blocks"] += len(said)
+    counts["same"] += said.count("Same as built")
+    chosen = said.count("Z3 chose another example than in the build")
+    counts["chosen"] += chosen
+    assert said.count("Same as built") + chosen == PAGES[chapter], list(enumerate(said))
+    assert chosen <= CHOSEN.get(chapter, 0)
+
+
+def test_the_counts_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    if not counts["pages"]:
+        pytest.skip("the pages were not run")
+    first, later = sorted(figures["first"]), sorted(figures["later"])
+    with capsys.disabled():
+        print(
+            f"\nin the page: {counts['same']} of {counts['blocks']} blocks on {counts['pages']} pages as built, "
+            f"{counts['chosen']} as Z3 chose; "
+            f"first result after {first[0]:.1f} to {first[-1]:.1f} s, "
+            f"each later block {later[len(later) // 2] * 1000:.0f} ms "
+            f"(median of pages), {later[-1] * 1000:.0f} ms at most"
+        )
+    assert counts["pages"] == len(PAGES)
+
+
+def test_a_page_view_loads_no_python_and_says_how_much_a_click_will(reader: Reader) -> None:
+    reader.open("spec/entry-exit")
+    reader.bars().first.get_by_role("button", name="Run").click()
+    said = reader.bars().first.locator(".run-state").inner_text()
+    served = sum(
+        file.stat().st_size
+        for file in (SITE / "_static" / "python").iterdir()
+        if file.suffix != ".whl"
+    )
+    assert f"{served / 1e6:.1f} MB" in said
+    assert not [url for url in reader.asked if "/python/" in url]
+    reader.bars().first.get_by_role("button", name="Not now").click()
+    assert reader.bars().first.locator(".run-state").inner_text() == ""
+
+
+def test_an_edited_cell_gives_another_result_and_reset_brings_the_old_back(reader: Reader) -> None:
+    reader.open("spec/problem")
+    last = PAGES["spec/problem"] - 1
+    reader.edit(last, "print(6 * 7)")
+    assert reader.run(last, agree=True) == "Your code ran"
+    assert reader.page.locator(".run-output:visible").last.inner_text().strip() == "42"
+    reader.bars().nth(last).get_by_role("button", name="Reset").first.click()
+    assert not reader.bars().nth(last).locator("xpath=following-sibling::*[1]").is_visible()
+    assert reader.run(last) == "Same as built"
+
+
+def test_an_exception_is_told_by_its_last_line_and_its_place(reader: Reader) -> None:
+    reader.open("spec/entry-exit")
+    reader.edit(1, "x = 1\nassert x == 2, 'two'")
+    assert reader.run(1, agree=True) == "Raised an exception"
+    shown = reader.page.locator(".run-error")
+    assert shown.locator("p").all_inner_texts() == ["AssertionError: two", "line 2: assert x == 2, 'two'"]
+    assert not shown.locator("pre").is_visible()
+    shown.locator("summary").click()
+    assert 'File "cell 2", line 2' in shown.locator("pre").inner_text()
+    # A cell below is not run on top of it.
+    assert reader.run(3) == "Not run: cell 2, above, raised AssertionError: two"
+
+
+def test_an_edited_cell_changes_what_the_cells_below_it_see(reader: Reader) -> None:
+    reader.open("spec/entry-exit")
+    reader.edit(0, "seen = 1")
+    reader.edit(1, "seen += 1\nseen")
+    for first in (True, False):  # a page is always run from its top, so a second run is as the first
+        assert reader.run(1, agree=first) == "Your code ran"
+        assert reader.page.locator(".run-output:visible").inner_text().strip() == "2"
+    reader.bars().nth(0).get_by_role("button", name="Reset page").click()
+    assert reader.page.locator("textarea").count() == 0
+    assert reader.run(1) == "Same as built"
+
+
+def test_what_never_ends_can_be_stopped(reader: Reader) -> None:
+    reader.open("spec/entry-exit")
+    reader.edit(0, "while True: pass")
+    bar = reader.bars().first
+    bar.get_by_role("button", name="Run").click()
+    bar.get_by_role("button", name="Load and run").click()
+    bar.locator(".run-state", has_text="Running").wait_for()
+    bar.get_by_role("button", name="Stop").click()
+    assert reader.result(0) == "Stopped"
+    bar.get_by_role("button", name="Reset").click()
+    assert reader.run(0) == "Same as built"
+
+
+def test_everything_can_be_done_by_keyboard(reader: Reader) -> None:
+    reader.open("spec/entry-exit")
+    page = reader.page
+    reader.bars().first.get_by_role("button", name="Run").focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Edit"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.tagName") == "TEXTAREA"
+    page.keyboard.press("Control+a")
+    page.keyboard.type("print('a/b')")  # a slash opens the search elsewhere in the theme
+    page.keyboard.press("Control+Enter")
+    assert page.evaluate("document.activeElement.textContent") == "Load and run"
+    page.keyboard.press("Enter")
+    assert reader.result(0) == "Your code ran"
+    page.locator("textarea").focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.tagName") == "BUTTON", "Tab leaves the editor"
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_an_open_editor_and_its_output_fit_the_page(browser: Browser, address: str, width: int) -> None:
+    reader = Reader(browser, address, width)
+    reader.open("spec/entry-exit")
+    reader.edit(0, "print('wide ' * 100)\n" + "x = 1  # " + "wide " * 60)
+    assert reader.run(0, agree=True) == "Your code ran"
+    assert reader.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    axe = pytest.importorskip("axe_playwright_python.base", reason="needs the package axe-playwright-python")
+    reader.page.evaluate(axe.AXE_SCRIPT)
+    found = reader.page.evaluate("() => axe.run({resultTypes: ['violations']})")
+    assert [node["html"][:160] for violation in found["violations"] for node in violation["nodes"]] == []
+    reader.close()
