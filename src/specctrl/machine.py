@@ -430,7 +430,11 @@ class Machine:
 
     def remember(self, op: str, arguments: Mapping[str, Any], seen: Observation) -> None:
         """Add a row to the history: the step, what it showed, and every vCPU's registers after it."""
-        state = {
+        self.history.append({"op": op, "arguments": dict(arguments), "seen": seen, "vcpus": self.registers()})
+
+    def registers(self) -> dict[int, dict[str, Any]]:
+        """What can be looked at of every vCPU, by its number, and what its processor's IA32_SPEC_CTRL holds now."""
+        return {
             number: {
                 **self.observe(vcpu=number),
                 "in_guest": vcpu.in_guest,
@@ -438,7 +442,6 @@ class Machine:
             }
             for number, vcpu in self.vcpus.items()
         }
-        self.history.append({"op": op, "arguments": dict(arguments), "seen": seen, "vcpus": state})
 
 
 OPERATIONS: dict[str, Callable[..., Observation]] = {

@@ -95,9 +95,9 @@ def pack(package: Path, root: Path, target: Path) -> None:
     """Write the package, with the pages and vectors that it reads, as a zip; the same sources give the same bytes."""
     files = {f"{package.name}/{path.relative_to(package).as_posix()}": path for path in package.rglob("*.py")}
     files |= {f"{package.name}/{path.name}": path for path in package.glob("*.json")}
-    for folder, pattern in (("spec", "*.md"), ("vectors", "*.json")):
-        files |= {f"{package.name}/_data/{path.relative_to(root).as_posix()}": path
-                  for path in (root / folder).rglob(pattern)}
+    for folder, pattern in (("spec", "*.md"), ("spec", "*.toml"), ("vectors", "*.json")):
+        found = (root / folder).rglob(pattern)
+        files |= {f"{package.name}/_data/{path.relative_to(root).as_posix()}": path for path in found}
     target.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(target, "w") as archive:
         for name in sorted(files):

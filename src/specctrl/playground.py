@@ -1,0 +1,217 @@
+"""A history performed step by step, for a page: JSON in, JSON out, and the emulator itself in between.
+
+After each step it says what was seen, every vCPU's registers, and the rules whose code ran.  A history can be
+taken back, and saved as a scenario whose ``expect`` is what was observed.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from specctrl.evidence import bound_code, calls
+from specctrl.machine import ASSUMPTIONS, Machine
+from specctrl.observation import Hex
+from specctrl.outcomes import Misuse
+from specctrl.parts import PARTS
+from specctrl.rules import Rule, load_rules
+from specctrl.scenario import Invalid, json_schema, load
+from specctrl.scenario.running import normalised, written
+from specctrl.scenario.table import OPERATIONS, PROFILES, SCHEMA
+
+Json = dict[str, Any]
+
+ID = "playground.history"
+"""The id of a scenario that was not given one."""
+
+
+class Refused(ValueError):
+    """A step, or a host, that is not one; the history stays as it was."""
+
+
+class Play:
+    """A machine, and the steps that it performed.
+
+    >>> play = Play("sapphire-rapids")
+    >>> play.perform({"op": "create_vcpu"})["seen"]
+    {'ret': 0}
+    >>> row = play.perform({"op": "wrmsr", "msr": "IA32_SPEC_CTRL", "value": "0x1"})
+    >>> row["vcpus"]["0"]["register"], "intercept.until-first-nonzero" in row["rules"]
+    ('0x1', True)
+    >>> play.perform({"op": "vmxoff", "vcpu": 1})
+    Traceback (most recent call last):
+    specctrl.playground.Refused: vcpu: no earlier step creates vCPU 1
+    """
+
+    def __init__(
+        self, host: str | Json, variant: str = PROFILES[0], assume: Mapping[str, bool] | None = None
+    ) -> None:
+        self.head: Json = {"schema": SCHEMA, "id": ID, "profile": variant, "host": host, "assume": dict(assume or {})}
+        self._check({"op": "check_extension", "cap": 0})  # refuses what is no host, before there is a step
+        self.machine = Machine(host, variant, self.head["assume"], record=False)
+        self.rows: list[Json] = []
+
+    def perform(self, step: Json) -> Json:
+        """Perform a step; Refused if it is none, or cannot be asked now."""
+        bare = {key: value for key, value in step.items() if key != "expect"}
+        checked = self._check(bare)
+        try:
+            with calls() as called:
+                answer = self.machine.perform(checked.call())
+        except Misuse as misuse:
+            raise Refused(str(misuse)) from None
+        ran = [id for id, codes in bound().items() if codes & called]
+        row = {
+            "step": bare,
+            "seen": written(normalised(answer)),
+            "vcpus": {str(number): plain(row) for number, row in self.machine.registers().items()},
+            "rules": ran,
+        }
+        self.rows.append(row)
+        return row
+
+    def scenario(self, id: str = ID, title: str = "") -> Json:
+        """The history as a scenario, whose ``expect`` is what was observed; Refused if it has no step."""
+        steps = []
+        for row in self.rows:
+            shows = OPERATIONS[row["step"]["op"]].shows
+            expect = {key: value for key, value in row["seen"].items() if key in shows}
+            steps.append(row["step"] | ({"expect": expect} if expect else {}))
+        head = {key: value for key, value in self.head.items() if value or key != "assume"}
+        made = head | {"id": id} | ({"title": title} if title else {}) | {"steps": steps}
+        try:
+            load(made)
+        except Invalid as invalid:
+            raise Refused("; ".join(problem.reason for problem in invalid.problems)) from None
+        return made
+
+    def _check(self, step: Json) -> Any:
+        """The step, read as the last of the scenario; Refused with what is wrong with it."""
+        steps = [row["step"] for row in getattr(self, "rows", ())]
+        try:
+            return load({**self.head, "steps": [*steps, step]}).steps[-1]
+        except Invalid as invalid:
+            last = f"/steps/{len(steps)}"
+            said = [(problem.pointer.removeprefix(last).strip("/"), problem.reason) for problem in invalid.problems]
+            raise Refused("; ".join(f"{where}: {why}" if where else why for where, why in said)) from None
+
+
+_play: Play | None = None
+_rules: dict[str, Rule] = {}
+_bound: dict[str, set[Any]] = {}
+
+
+def rules() -> dict[str, Rule]:
+    """Every rule of the pages, read once."""
+    if not _rules:
+        _rules.update(load_rules())
+    return _rules
+
+
+def bound() -> dict[str, set[Any]]:
+    """The code that each rule binds, found once."""
+    if not _bound:
+        _bound.update({id: bound_code(rule) for id, rule in rules().items()})
+    return _bound
+
+
+def plain(values: Mapping[str, Any]) -> Json:
+    """Registers as JSON: what is shown in hexadecimal as a string of it.
+
+    >>> plain({"mask": Hex(1024), "level": 1, "wrote": [Hex(1)]})
+    {'mask': '0x400', 'level': 1, 'wrote': ['0x1']}
+    """
+
+    def one(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [one(item) for item in value]
+        return f"{value:#x}" if isinstance(value, Hex) else value
+
+    return {key: one(value) for key, value in values.items()}
+
+
+# ---- what a page calls
+
+
+def choices() -> Json:
+    """What there is to choose from: hosts, variants, assumptions, and every operation with its arguments.
+
+    Arguments are JSON Schemas, whose references are to ``definitions``.
+
+    >>> choices()["operations"]["exit"]
+    {'who': 'host', 'required': [], 'arguments': {'vcpu': {'type': 'integer', 'minimum': 0, 'maximum': 4294967295}}}
+    """
+    operations = {
+        name: {
+            "who": operation.who,
+            "required": list(operation.required()),
+            "arguments": {argument: kind.schema() for argument, kind in operation.args.items()},
+        }
+        for name, operation in OPERATIONS.items()
+    }
+    return {
+        "hosts": list(PARTS),
+        "variants": list(PROFILES),
+        "assumptions": dict(ASSUMPTIONS),
+        "operations": operations,
+        "definitions": json_schema()["$defs"],
+        "rules": {id: {"page": rule.page, "text": rule.text} for id, rule in rules().items()},
+    }
+
+
+def start(
+    host: str | Json,
+    variant: str = PROFILES[0],
+    assume: Mapping[str, bool] | None = None,
+    steps: list[Json] | None = None,
+) -> Json:
+    """Begin a history, and perform these steps; ``problem`` says why they do not all stand in ``rows``."""
+    global _play
+    try:
+        _play = Play(host, variant, assume)
+    except Refused as refused:
+        return {"rows": [], "problem": str(refused)}
+    try:
+        for step in steps or ():
+            _play.perform(step)
+    except Refused as refused:
+        return {"rows": _play.rows, "problem": f"step {len(_play.rows) + 1}: {refused}"}
+    return {"rows": _play.rows}
+
+
+def perform(step: Json) -> Json:
+    """Perform one step of the history that was begun: its row, or a ``problem``."""
+    try:
+        return begun().perform(step)
+    except Refused as refused:
+        return {"problem": str(refused)}
+
+
+def undo() -> Json:
+    """Take the last step back: the others are performed again."""
+    head, rows = begun().head, begun().rows
+    return start(head["host"], head["profile"], head["assume"], [row["step"] for row in rows[:-1]])
+
+
+def save(id: str = ID, title: str = "") -> Json:
+    """The history as a scenario, or a ``problem``."""
+    try:
+        return begun().scenario(id, title)
+    except Refused as refused:
+        return {"problem": str(refused)}
+
+
+def open_scenario(scenario: Json) -> Json:
+    """Begin with the host and the steps of a scenario; ``head`` is the rest of it, as far as it was read."""
+    try:
+        read = load(scenario)
+    except Invalid as invalid:
+        return {"rows": [], "problem": str(invalid)}
+    head: Json = {"host": read.host, "variant": read.profile, "assume": read.assume}
+    steps = [step.source for step in read.steps]
+    return {"head": {**head, "id": read.id, "title": read.title}, **start(steps=steps, **head)}
+
+
+def begun() -> Play:
+    """The history that was begun; Refused if none was."""
+    if _play is None:
+        raise Refused("no history was begun")
+    return _play
