@@ -14,6 +14,7 @@ from specctrl.commands_explore import add_explore
 from specctrl.commands_lockstep import add_lockstep
 from specctrl.commands_mutants import add_mutants
 from specctrl.commands_probe import add_probe
+from specctrl.commands_policies import add_policies
 from specctrl.commands_prove import add_prove
 from specctrl.commands_reference import add_reference
 from specctrl.commands_vectors import add_export, add_vectors
@@ -91,6 +92,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_explore(_command, commands)
     add_prove(_command, commands)
     add_mutants(_command, commands)
+    add_policies(_command, commands)
     add_evidence(_command, commands)
     add_reference(_command, commands)
     add_lockstep(_command, commands)

@@ -72,6 +72,7 @@ class Cell:
     guest: str
     source: str
     destination: str
+    title: str
     before: Result  # at the source, where the guest booted
     result: Result  # at the destination
     verdict: Verdict  # at the host where the guest runs in the end
@@ -88,7 +89,7 @@ class Cell:
         return {
             "schema": "specctrl/scenario/1",
             "id": self.id,
-            "title": f"{POLICIES[self.policy].title}: {GUESTS[self.guest].title}, {self.source} to {self.destination}",
+            "title": self.title,
             "why": f"at the source: {self.before.value}; at the destination: {self.result.value}",
             "host": HOSTS[self.source],
             "steps": list(self.steps),
@@ -99,13 +100,19 @@ class Run:
     """One VM with one vCPU under one policy; performs steps, and keeps them with what they showed."""
 
     def __init__(
-        self, policy: Policy, guest: Guest, source: str, pool: list[Host], assume: Mapping[str, bool] | None = None
+        self,
+        policy: Policy,
+        guest: Guest,
+        source: str,
+        pool: list[Host],
+        assume: Mapping[str, bool] | None = None,
+        tell_rrsba: bool = False,
     ) -> None:
         self.policy = policy
         self.guest = guest
         self.pool = pool
         virtual_msrs = policy.kept_by is not ReportKeptBy.NOBODY
-        self.shown: Advertised = advertise(pool, virtual_msrs)
+        self.shown: Advertised = advertise(pool, virtual_msrs, tell_rrsba)
         self.cpuid = self.shown.cpuid
         self.machine = Machine(HOSTS[source], assume=assume, record=False)
         self.keeper: ReportKeeper | None = None
@@ -211,17 +218,26 @@ class Run:
 
 
 def cell(
-    policy: str, guest: str, source: str, destination: str, assume: Mapping[str, bool] | None = None
+    policy: str | Policy,
+    guest: str,
+    source: str,
+    destination: str,
+    assume: Mapping[str, bool] | None = None,
+    tell_rrsba: bool = False,
 ) -> Cell:
-    """Compute one cell: boot on the source, look, move, look again; ``assume`` switches assumptions.
+    """Compute one cell: boot on the source, look, move, look again.
+
+    ``policy`` is a name of :data:`POLICIES`, or a policy that is not in it.  ``assume`` switches assumptions;
+    ``tell_rrsba`` shows RRSBA to the guest if any host of the pool has it.
 
     >>> cell("today", "linux-old", "ice-lake-server", "sapphire-rapids").result
     <Result.EXPOSED: 'exposed'>
     >>> cell("P1", "linux-old", "ice-lake-server", "sapphire-rapids").verdict.bhi.name
     'BHI_DIS_S'
     """
+    chosen = POLICIES[policy] if isinstance(policy, str) else policy
     pool = [resolve_host(HOSTS[name]) for name in dict.fromkeys((source, destination))]
-    run = Run(POLICIES[policy], GUESTS[guest], source, pool, assume)
+    run = Run(chosen, GUESTS[guest], source, pool, assume, tell_rrsba)
     run.create()
     run.boot()
     wants_bhi = run.machine.guests[0].wants_bhi
@@ -234,25 +250,30 @@ def cell(
         else:
             result = Result.REFUSED
     effective = int(run.machine.observe()["effective"])
-    return Cell(policy, guest, source, destination, before, result, verdict, effective, tuple(run.steps))
+    title = f"{chosen.title}: {GUESTS[guest].title}, {source} to {destination}"
+    return Cell(
+        chosen.name, guest, source, destination, title, before, result, verdict, effective, tuple(run.steps))
 
 
-def compare(assume: Mapping[str, bool] | None = None) -> Iterator[Cell]:
+def compare(assume: Mapping[str, bool] | None = None, tell_rrsba: bool = False) -> Iterator[Cell]:
     """Every cell: policies, guests, sources, destinations, in the order of their tables."""
     for policy in POLICIES:
         for guest in GUESTS:
             for source in HOSTS:
                 for destination in HOSTS:
-                    yield cell(policy, guest, source, destination, assume)
+                    yield cell(policy, guest, source, destination, assume, tell_rrsba)
 
 
-COLUMNS = ("policy", "guest", "source", "destination", "before", "result", "effective", "exposed", "overhead", "why")
+COLUMNS = (
+    "id", "policy", "guest", "source", "destination", "before", "result", "effective", "exposed", "overhead", "why",
+)
 """The columns of the table, for CSV and JSON."""
 
 
 def row(cell: Cell) -> dict[str, str]:
     """One cell as a row of text."""
     return {
+        "id": cell.id,
         "policy": cell.policy,
         "guest": cell.guest,
         "source": cell.source,

@@ -42,6 +42,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_config_value("spec_counts", {}, "html", dict)
     app.add_config_value("page_runner", False, "html", bool)
 
+    app.setup_extension("specctrl.sphinxext.policies")
     app.add_domain(SpecDomain)
     app.add_role("rule", RuleRole())
     app.add_directive("rule", RuleDirective)

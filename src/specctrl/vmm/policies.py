@@ -4,7 +4,7 @@ A policy is a pair: what the host does, and what a guest that cooperates does.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from specctrl.contract import ReportKeptBy, can_force
 from specctrl.guest import BhbSequence, Kernel, Os, SpectreBhi
@@ -62,6 +62,10 @@ class Policy:
         """The kernel that this guest runs under this policy; ``pool`` is every host that it may run on."""
         return guest.kernel
 
+    def kernel_alone(self, guest: Guest, cpuid: Features) -> Kernel:
+        """The kernel that it runs on a hypervisor that has never heard of this policy."""
+        return guest.kernel
+
 
 def short_is_adequate(host: Host) -> bool:
     """Whether a guest with the short sequence needs no help on this host."""
@@ -105,6 +109,19 @@ class ShortAdequateBit(Policy):
         return guest.kernel
 
 
+    def kernel_alone(self, guest: Guest, cpuid: Features) -> Kernel:
+        """Long: a bit that nobody sets is not set."""
+        return with_long(guest.kernel) if guest.can_follow and not cpuid.bhi_ctrl else guest.kernel
+
+
+class LongNeededBit(ShortAdequateBit):
+    """P4 the other way round, as it was proposed first: the bit says that the short sequence is *not* adequate."""
+
+    def kernel_alone(self, guest: Guest, cpuid: Features) -> Kernel:
+        """Short: a bit that nobody sets is not set."""
+        return guest.kernel
+
+
 class LongUnderHypervisor(Policy):
     """P5: a guest that runs under a hypervisor and sees no BHI_CTRL uses the long sequence."""
 
@@ -114,6 +131,10 @@ class LongUnderHypervisor(Policy):
             return with_long(guest.kernel)
         return guest.kernel
 
+    def kernel_alone(self, guest: Guest, cpuid: Features) -> Kernel:
+        """The same: it asks the hypervisor for nothing."""
+        return self.kernel(guest, cpuid, ())
+
 
 class CommandLine(Policy):
     """P6: the guest's owner adds ``spectre_bhi=long`` to its command line."""
@@ -121,6 +142,31 @@ class CommandLine(Policy):
     def kernel(self, guest: Guest, cpuid: Features, pool: Sequence[Host]) -> Kernel:
         """Long, where it uses a sequence at all."""
         return with_long(guest.kernel) if guest.can_follow else guest.kernel
+
+    def kernel_alone(self, guest: Guest, cpuid: Features) -> Kernel:
+        """The same: it asks the hypervisor for nothing."""
+        return self.kernel(guest, cpuid, ())
+
+
+@dataclass(frozen=True, slots=True)
+class OnOldHypervisor(Policy):
+    """A guest that follows a policy, on a hypervisor that does not know it: today's, say."""
+
+    follows: Policy = field(kw_only=True)
+
+    def kernel(self, guest: Guest, cpuid: Features, pool: Sequence[Host]) -> Kernel:
+        """What the guest runs when the hypervisor says nothing."""
+        return self.follows.kernel_alone(guest, cpuid)
+
+
+def on_old_hypervisor(policy: Policy) -> Policy:
+    """The same guests under this policy, where the hypervisor is today's.
+
+    >>> on_old_hypervisor(POLICIES["P2"]).kept_by.name
+    'NOBODY'
+    """
+    name = f"{policy.name}-unknown"
+    return OnOldHypervisor(name, f"{policy.title}, unknown to the host", "nothing", policy.guest_does, follows=policy)
 
 
 POLICIES: dict[str, Policy] = {
@@ -144,3 +190,8 @@ POLICIES: dict[str, Policy] = {
     )
 }
 """The policies that can be computed, by name.  P7, a vendor-neutral negotiated interface, was never specified."""
+
+LONG_NEEDED = LongNeededBit(
+    "P4-needed", "a bit that says the short sequence is not adequate",
+    "sets the bit unless the short sequence is adequate in the whole pool", "uses the long sequence with the bit")
+"""The form of P4 that was proposed first; on a hypervisor that has it no guest runs otherwise than under P4."""
