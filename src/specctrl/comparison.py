@@ -227,7 +227,7 @@ def cell(
 ) -> Cell:
     """Compute one cell: boot on the source, look, move, look again.
 
-    ``policy`` is a name of :data:`POLICIES`, or a policy that is not in it.  ``assume`` switches assumptions;
+    ``policy`` is a name of ``POLICIES``, or a policy that is not in it.  ``assume`` switches assumptions;
     ``tell_rrsba`` shows RRSBA to the guest if any host of the pool has it.
 
     >>> cell("today", "linux-old", "ice-lake-server", "sapphire-rapids").result
