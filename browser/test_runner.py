@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from built import HTML as SITE
-from built import ROOT
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page
 
+from built import HTML as SITE
+from built import ROOT
 from specctrl.pages import blocks
 
 PAGES = {

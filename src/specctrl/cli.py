@@ -13,8 +13,8 @@ from specctrl.commands_evidence import add_evidence
 from specctrl.commands_explore import add_explore
 from specctrl.commands_lockstep import add_lockstep
 from specctrl.commands_mutants import add_mutants
-from specctrl.commands_probe import add_probe
 from specctrl.commands_policies import add_policies
+from specctrl.commands_probe import add_probe
 from specctrl.commands_prove import add_prove
 from specctrl.commands_reference import add_reference
 from specctrl.commands_vectors import add_export, add_vectors
