@@ -50,8 +50,12 @@ class TestCollect:
 
     def test_a_cell_that_runs_the_code_counts(self, tmp_path):
         rules, found = site(tmp_path, CELL % ("merge(1, 2, 2) == 3", "word.merge"))
-        assert [Example("spec/words.md", 12)] == found["word.merge"].examples
+        assert [Example("spec/words.md", 12, "shows-word.merge")] == found["word.merge"].examples
         assert [] == missing(rules, found)
+
+    def test_a_second_cell_of_a_page_has_a_fragment_of_its_own(self, tmp_path):
+        _, found = site(tmp_path, (CELL % ("merge(1, 2, 2) == 3", "word.merge")) * 2)
+        assert ["shows-word.merge", "shows-word.merge-2"] == [one.anchor for one in found["word.merge"].examples]
 
     def test_a_cell_that_runs_other_code_does_not_count(self, tmp_path):
         rules, found = site(tmp_path, CELL % ("is_subset(1, 3)", "word.merge"))

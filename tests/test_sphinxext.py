@@ -1,12 +1,16 @@
 """The directives: what they show, and what each mistake says."""
 
 import json
+import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from site_builder import API, RULE, SCENARIO, TOY, Site
+from site_builder import API, NOTEBOOK, RULE, SCENARIO, TOY, Site
+from specctrl.evidence import EvidenceError, Example, Shown
+from specctrl.records import Evidence
 from specctrl.reference import register_header, text_hash
 from specctrl.rules import load_rules
 
@@ -58,7 +62,7 @@ class TestRule:
                     "layer": "mechanism",
                     "code": ["toy.merge"],
                     "text": "A write MUST keep the `mask`.",
-                    "evidence": {"examples": [], "scenarios": [], "claims": []},
+                    "evidence": asdict(Shown()),
                     "url": "spec/toy.html#rule-toy.merge.keeps",
                 }
             ],
@@ -154,7 +158,6 @@ def tag_of(html: str, css_class: str) -> str:
 
 def listing(html: str) -> list[tuple[int, str]]:
     """Read the first listing of a page back: line numbers and text."""
-    import re
     from html import unescape
 
     block = html[html.index("<pre tabindex") : html.index("</pre>")]
@@ -335,6 +338,112 @@ class TestTheme:
         site.build()
         assert 'role="heading" aria-level="2"><span class="caption-text">Inner' in site.page("spec/list")
         assert site.page("spec/toy").count("<th ") == 1
+
+
+CELL = "```{code-cell} ipython3\nassert %s\n# rule: toy.merge.keeps\n```\n\n"
+
+
+@pytest.fixture
+def shown(site: Site, monkeypatch: pytest.MonkeyPatch) -> Shown:
+    """What shows the rule of a site with evidence."""
+    shown = Shown(
+        [Example("spec/toy.md", 20, "shows-toy.merge.keeps"), Example("spec/toy.md", 24, "shows-toy.merge.keeps-2")],
+        ["toy.enable-late"], ["a_claim"], ["a_property"], idle=["spec/other.md:3"],
+        noticed={"mutants": 7, "vectors": 6, "pages": 5, "exploration": 4, "tests": 0})
+
+    def gather(root: Path, *_: object) -> Evidence:
+        rules = load_rules(root / "spec")
+        return Evidence(rules, dict.fromkeys(rules, shown), {"paths": 3}, {"states": 9})
+
+    monkeypatch.setattr("specctrl.sphinxext.evidence.gather", gather)
+    monkeypatch.setattr(Evidence, "complaints", lambda _: [])
+    site.settings = {"rule_evidence": True}
+    return shown
+
+
+class TestEvidence:
+    """What shows a rule stands beneath it, and on the page of rules."""
+
+    def test_each_kind_has_a_label_with_a_link_to_its_place(self, site: Site, shown: Shown) -> None:
+        site.pages |= {"spec/toy": NOTEBOOK + "# Toy\n\n" + RULE + source("toy.merge") + CELL % 1 + CELL % 2}
+        assert site.build() == []
+        page = site.page("spec/toy")
+        for kind, text, place in (
+            ("example", "2 examples", "toy.html#shows-toy.merge.keeps"),
+            ("vector", "1 vector", "../vectors/toy.enable-late.json"),
+            ("proof", "proven", "claims.html#claim-a_claim"),
+            ("explored", "explored", "explored.html#property-a_property"),
+        ):
+            assert f'<a class="spec-kind spec-kind-{kind} reference internal" href="{place}">{text}</a>' in page
+        for anchor in ("shows-toy.merge.keeps", "shows-toy.merge.keeps-2"):
+            assert page.count(f'id="{anchor}"') == 1
+        assert "7 mutants; vectors notice 6, pages 5, exploration 4." in page
+        assert "1 more that name the rule do not, and are not counted." in page
+        assert "specctrl evidence toy.merge.keeps" in re.sub("<[^>]*>", "", page)
+
+    def test_a_kind_that_shows_nothing_has_no_label(self, site: Site, shown: Shown) -> None:
+        shown.claims, shown.properties, shown.noticed = [], [], {"mutants": 0}
+        site.pages |= {"spec/toy": "# Toy\n\n" + RULE + source("toy.merge")}
+        assert site.build() == []
+        page = site.page("spec/toy")
+        assert ("spec-kind-proof" in page, "spec-kind-explored" in page) == (False, False)
+        assert "Its code: no mutants." in page
+
+    def test_a_rule_names_the_pages_that_mention_it(self, site: Site, shown: Shown) -> None:
+        fillers = {f"spec/page{number}": f"# Page {number}\n" for number in range(6)}
+        site.pages |= {
+            **fillers,
+            "spec/toy": "# Toy\n\n" + RULE + source("toy.merge") + "\n{rule}`toy.merge.keeps`\n",
+            "spec/zoo": "# The zoo\n\nSee {rule}`toy.merge.keeps`.\n",
+        }
+        assert site.build(jobs=2) == []
+        assert '<strong>Mentioned on: </strong><a class="reference internal" href="zoo.html' in site.page("spec/toy")
+        site.pages["spec/zoo"] = "# The zoo\n"
+        assert site.build() == []
+        assert "Mentioned on" not in site.page("spec/toy")
+
+    def test_the_table_of_rules_and_the_file_have_it(self, site: Site, shown: Shown) -> None:
+        site.pages |= {
+            "spec/toy": "# Toy\n\n" + RULE + source("toy.merge"),
+            "spec/all": "# All\n\n```{rules}\n```\n\n```{coverage} areas\n```\n\n```{coverage} uncounted\n```\n\n"
+            "```{coverage} unjudged\n```\n",
+        }
+        assert site.build() == []
+        page = site.page("spec/all")
+        assert "7 mutants; vectors notice 6" in page
+        assert ["toy", "1", "1", "1", "1", "1", "1"] == cells_of_row(page, "<code")
+        assert "executes none of its code: " in page
+        assert "None." in page
+        written = json.loads((site.html / "rules.json").read_text())
+        assert asdict(shown) == written["rules"][0]["evidence"]
+        assert ({"paths": 3}, {"states": 9}) == (written["proof"], written["explored"])
+
+    def test_a_complaint_is_a_warning_where_the_rule_stands(
+        self, site: Site, shown: Shown, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        complaints = [("toy.merge.keeps", "nothing shows the rule"), ("", "the claim c is refuted")]
+        monkeypatch.setattr(Evidence, "complaints", lambda _: complaints)
+        site.pages |= {"spec/toy": "# Toy\n\n" + RULE + source("toy.merge")}
+        said = site.build()
+        assert "spec/toy.md:3: WARNING: nothing shows the rule [spec.evidence]" in said[0]
+        assert "WARNING: the claim c is refuted [spec.evidence]" in said[1]
+
+    def test_evidence_that_fails_is_a_warning(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fails(*_: object) -> None:
+            raise EvidenceError("spec/toy.md:9: the cell raises AssertionError()")
+
+        monkeypatch.setattr("specctrl.sphinxext.evidence.gather", fails)
+        site.settings = {"rule_evidence": True}
+        site.pages |= {"spec/toy": "# Toy\n\n" + RULE + source("toy.merge")}
+        assert "spec/toy.md:9: the cell raises" in site.build()[0]
+
+
+def cells_of_row(html: str, first: str) -> list[str]:
+    """The texts of the first table row whose first cell begins so."""
+    table = html[html.index("spec-coverage") :]
+    row = table[table.index("<tr", table.index("<tbody")) : table.index("</tr>", table.index("<tbody"))]
+    assert first in row
+    return [re.sub("<[^>]*>", "", cell).strip() for cell in re.findall(r"<td.*?</td>", row, re.DOTALL)]
 
 
 class TestBanner:

@@ -11,6 +11,26 @@ const results = document.querySelector("#search-results");
 if (results && !document.querySelector("h1")) {
   results.before(Object.assign(document.createElement("h1"), { textContent: "Search" }));
 }
+// The table of all rules can be narrowed to the rows that have every word of a text.
+document.querySelectorAll("table.spec-rules").forEach((list, number) => {
+  const rows = [...list.querySelectorAll("tbody tr")];
+  if (rows.length < 20) return;
+  const id = `spec-filter-${number}`;
+  const box = Object.assign(document.createElement("input"), { id, type: "search", autocomplete: "off" });
+  const label = Object.assign(document.createElement("label"), { htmlFor: id, textContent: "Only rules with" });
+  const count = document.createElement("output");
+  count.htmlFor = id;
+  const narrow = () => {
+    const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
+    for (const row of rows) row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
+    count.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length}`;
+  };
+  box.addEventListener("input", narrow);
+  const line = Object.assign(document.createElement("div"), { className: "spec-filter" });
+  line.append(label, box, count);
+  list.closest(".spec-scroll").before(line);
+  narrow();
+});
 // Long names may break after an underscore or a dot. After load, when the theme has marked what was searched for.
 addEventListener("load", () => {
   const texts = document.createTreeWalker(document.querySelector("[role=main]") ?? document.body, NodeFilter.SHOW_TEXT);

@@ -4,23 +4,25 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 EPILOG = """\
-Runs every cell of a page that names a rule, and every scenario of profile spec.  One counts only if it executes
-the code that the rule binds.  Claims are listed as `specctrl prove` knows them; they are not proven here.
+Runs every cell of a page that names a rule, every scenario of profile spec, all proofs and the exploration of two
+bits; then plants mutants in the code that each rule binds.  What no mutant breaks does not count.  In a checkout
+all of it is kept in _build/evidence, for as long as nothing changes that it depends on; the first run takes a minute
+or two.  Needs the package z3-solver (extra: prove).
 
 exit status:
-  0  every rule with MUST is shown by an example or a scenario
-  1  some is not; it is named
-  2  a wrong command line, or an example or a scenario fails
+  0  everything passes, and an example or a scenario shows every rule with MUST
+  1  a claim is refuted, a property violated, or a rule is not shown; it is named
+  2  a wrong command line, an example or a scenario that fails, or a record that cannot be used
 
 examples:
   specctrl evidence
   specctrl evidence force.mask-follows
   specctrl evidence --json
 """
+KINDS = ("examples", "scenarios", "claims", "properties")
 
 
 def add_evidence(command: Callable[..., argparse.ArgumentParser], commands: Any) -> None:
@@ -32,37 +34,52 @@ def add_evidence(command: Callable[..., argparse.ArgumentParser], commands: Any)
 
 
 def evidence_command(options: argparse.Namespace) -> int:
-    """``specctrl evidence``: collect, print, and fail where a MUST has nothing."""
-    from specctrl.claimed import claims_of
-    from specctrl.evidence import EvidenceError, collect, missing
-    from specctrl.rules import load_rules
+    """``specctrl evidence``: gather, print, and fail where something is red or missing."""
+    from specctrl.records import EvidenceError, RecordError, evidence_folder, gather
+    from specctrl.rules import data_folder, load_rules
 
-    rules = load_rules()
-    if options.rule is not None and options.rule not in rules:
+    if options.rule is not None and options.rule not in load_rules():
         print(f"specctrl: no rule has the id {options.rule!r}", file=sys.stderr)
         return 2
+    root = data_folder("spec").parent
     try:
-        found = collect(rules)
-    except EvidenceError as error:
+        evidence = gather(root, evidence_folder(root), lambda said: print(f"specctrl: {said}", file=sys.stderr))
+    except (EvidenceError, RecordError) as error:
         print(f"specctrl: {error}", file=sys.stderr)
         return 2
-    unshown = missing(rules, found)
-    shown = {id: {**asdict(found[id]), "claims": claims_of(id)} for id in rules if options.rule in (None, id)}
+    complaints = evidence.complaints()
+    document = evidence.as_json()
+    document["rules"] = {id: row for id, row in document["rules"].items() if options.rule in (None, id)}
     if options.json:
-        print(json.dumps({"schema": "specctrl/evidence/1", "rules": shown, "missing": unshown}, indent=1))
+        print(json.dumps({**document, "complaints": [said for _, said in complaints]}, indent=1))
     elif options.rule is not None:
-        one = shown[options.rule]
-        for example in one["examples"]:
-            print(f"example   {example['page']}:{example['line']}")
-        for scenario in one["scenarios"]:
-            print(f"scenario  {scenario}")
-        for claim in one["claims"]:
-            print(f"claim     {claim}  (specctrl prove --claim {claim})")
+        _print_rule(document["rules"][options.rule])
     else:
-        for id, one in shown.items():
-            counts = ", ".join(f"{len(one[kind])} {kind}" for kind in ("examples", "scenarios", "claims"))
-            print(f"{id:38} {counts}")
-        print(f"{len(rules)} rules, {len(unshown)} of those with MUST not shown")
-    for id in unshown:
-        print(f"nothing shows {id}", file=sys.stderr)
-    return 1 if unshown else 0
+        for id, row in document["rules"].items():
+            print(f"{id:38} {', '.join(f'{len(row[kind])} {kind}' for kind in KINDS)}")
+        print(f"{len(document['rules'])} rules, {len(complaints)} complaints")
+    for _, said in complaints:
+        print(said, file=sys.stderr)
+    return 1 if complaints else 0
+
+
+def _print_rule(row: dict[str, Any]) -> None:
+    def broken(item: str) -> str:
+        return f"  breaks on {row['broken_by'][item]}" if item in row["broken_by"] else ""
+
+    for example in row["examples"]:
+        place = f"{example['page']}:{example['line']}"
+        print(f"example   {place}{broken(place)}")
+    for scenario in row["scenarios"]:
+        print(f"scenario  {scenario}{broken(scenario)}")
+    for claim in row["claims"]:
+        print(f"claim     {claim}  (specctrl prove --claim {claim})")
+    for name in row["properties"]:
+        print(f"explored  {name}{broken(name)}")
+    for kind, why in (("idle", "executes none of its code"), ("unmoved", "no mutant of its code breaks it")):
+        for item in row[kind]:
+            print(f"no        {item}  {why}")
+    if not row["noticed"].get("mutants"):
+        print("mutants   its code has none")
+    else:
+        print("mutants   " + ", ".join(f"{count} {name}" for name, count in row["noticed"].items()))

@@ -1,10 +1,12 @@
-"""What a built page depends on, as one short name: a digest of the sources."""
+"""What a result depends on, as one short name: a digest of the sources, or of those that one module needs."""
 
+import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 SOURCES = ("src", "spec", "vectors", "reference/c", "index.md", "conf.py")
+PACKAGE = Path(__file__).resolve().parent
 
 
 def digest(root: Path, sources: tuple[str, ...] = SOURCES) -> str:
@@ -12,10 +14,17 @@ def digest(root: Path, sources: tuple[str, ...] = SOURCES) -> str:
 
     Style sheets and hidden files are no source: nothing that a page says depends on them.
     """
+    return digest_of((path.relative_to(root).as_posix(), path) for path in _files(root, sources))
+
+
+def digest_of(files: Iterable[tuple[str, Path]], *words: str) -> str:
+    """The same of named files, and of words: a version, a parameter."""
     state = hashlib.sha256()
-    for path in _files(root, sources):
+    for name, path in files:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
-        state.update(f"{path.relative_to(root).as_posix()}\0{content}\n".encode())
+        state.update(f"{name}\0{content}\n".encode())
+    for word in words:
+        state.update(f"{word}\0".encode())
     return state.hexdigest()[:16]
 
 
@@ -26,3 +35,44 @@ def _files(root: Path, sources: tuple[str, ...]) -> Iterator[Path]:
             parts = file.relative_to(root).parts
             if file.is_file() and not any(part.startswith((".", "__pycache__", "_static")) for part in parts):
                 yield file
+
+
+def imported(*modules: str, package: Path = PACKAGE) -> list[tuple[str, Path]]:
+    """The names and files of modules of the package, and of all of it that they import, however indirectly.
+
+    Imports inside functions count.  What is read or imported by a name made at run time does not: who needs such
+    a file names it.
+
+    >>> dict(imported("specctrl.words"))["specctrl.words"].name
+    'words.py'
+    """
+    found: dict[str, Path] = {}
+    wanted = list(modules)
+    while wanted:
+        name = wanted.pop()
+        file = _file_of(name, package)
+        if file is None or name in found:
+            continue  # a function or class of a module that is wanted too
+        found[name] = file
+        wanted += [name.rpartition(".")[0], *_imports(file, package.name)]
+    return sorted(found.items())
+
+
+def _file_of(module: str, package: Path) -> Path | None:
+    first, *rest = module.split(".")
+    path = package.joinpath(*rest)
+    for file in (path / "__init__.py", path.with_suffix(".py")):
+        if first == package.name and file.is_file():
+            return file
+    return None
+
+
+def _imports(file: Path, package: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            raise ValueError(f"{file}:{node.lineno}: a relative import; name the package {package}")

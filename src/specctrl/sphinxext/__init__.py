@@ -20,15 +20,25 @@ from specctrl.sphinxext import (
     slim,
     theme,
 )
+from specctrl.sphinxext.coverage import CoverageDirective
 from specctrl.sphinxext.crosslinks import Crosslinks, leave_type_variable, stale_pages
 from specctrl.sphinxext.domain import SpecDomain
 from specctrl.sphinxext.layout import LayoutDirective
-from specctrl.sphinxext.nodes import depart_scroller, scroller, visit_children_only, visit_scroller
+from specctrl.sphinxext.nodes import (
+    depart_disclosure,
+    depart_scroller,
+    disclosure,
+    scroller,
+    visit_children_only,
+    visit_disclosure,
+    visit_scroller,
+)
 from specctrl.sphinxext.posting import PostingDirective
 from specctrl.sphinxext.roles import RuleRole
 from specctrl.sphinxext.rule import RuleDirective, RulesDirective, rules_table, write_json
 from specctrl.sphinxext.runner import Runner
 from specctrl.sphinxext.scenario import ScenarioDirective, copy_vectors
+from specctrl.sphinxext.shown import rule_evidence
 from specctrl.sphinxext.source import SourceDirective, listing_block, visit_listing
 
 
@@ -47,6 +57,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_role("rule", RuleRole())
     app.add_directive("rule", RuleDirective)
     app.add_directive("rules", RulesDirective)
+    app.add_directive("coverage", CoverageDirective)
     app.add_directive("source", SourceDirective)
     app.add_directive("layout", LayoutDirective)
     app.add_directive("scenario", ScenarioDirective)
@@ -56,6 +67,8 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_node(scroller, html=(visit_scroller, depart_scroller), text=children_only, latex=children_only)
     app.add_node(listing_block, html=(visit_listing, None))
     app.add_node(rules_table)
+    app.add_node(rule_evidence)
+    app.add_node(disclosure, html=(visit_disclosure, depart_disclosure), text=children_only, latex=children_only)
     app.add_post_transform(Crosslinks)
 
     runner = Runner()
@@ -63,7 +76,8 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("config-inited", banner.count_evidence)
     app.connect("builder-inited", executed.create_cache)
     app.connect("builder-inited", prompts.check)
-    app.connect("builder-inited", evidence.gather)
+    app.connect("builder-inited", evidence.bring)
+    app.connect("doctree-read", evidence.name_cells)
     app.connect("builder-inited", kit.check)
     app.connect("builder-inited", runner.gather)
     app.connect("doctree-read", quiet.drop_noise)
@@ -85,4 +99,4 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_css_file("bits.css")
     app.connect("build-finished", siteindex.write)
     app.connect("build-finished", slim.slim_styles, priority=900)  # the theme writes it at the end, too
-    return {"version": "1", "env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": "1", "env_version": 2, "parallel_read_safe": True, "parallel_write_safe": True}

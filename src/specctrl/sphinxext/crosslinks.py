@@ -11,10 +11,13 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
+from specctrl.records import Evidence
 from specctrl.rules import resolve
 from specctrl.sphinxext.domain import Shown, SpecDomain, Stated, rules_by_code, spec_domain
+from specctrl.sphinxext.evidence import evidence_of
 from specctrl.sphinxext.nodes import badge, joined, reference, scrolling, sentence, table
 from specctrl.sphinxext.rule import rules_table
+from specctrl.sphinxext.shown import beneath, labels, mutant_figures, rule_evidence
 
 
 class Crosslinks(SphinxPostTransform):
@@ -28,6 +31,8 @@ class Crosslinks(SphinxPostTransform):
         docname = self.env.current_document.docname
         for place in list(self.document.findall(rules_table)):
             place.replace_self(_rules_table(domain, place, docname))
+        for foot in list(self.document.findall(rule_evidence)):
+            foot.replace_self(beneath(domain, foot["rule"], docname))
         for frame in self.document.findall(nodes.container):
             if "spec-source" in frame["classes"]:
                 _rules_of_listing(domain, frame, docname)
@@ -74,7 +79,16 @@ def _rules_table(domain: SpecDomain, place: rules_table, docname: str) -> nodes.
         return nodes.paragraph("", "No rule.")
     kind = " ".join(filter(None, (place["status"], place["area"])))
     label = f"Table of the rules: {kind}" if kind else "Table of all rules"
-    return scrolling(label, table(("Rule", "What it says"), (_row(stated, docname) for stated in chosen), "spec-rules"))
+    evidence = evidence_of(domain.env)
+    heads = ("Rule", "What it says", *(["Evidence"] if evidence else []))
+    rows = [[*_row(stated, docname), *([_evidence(evidence, stated)] if evidence else [])] for stated in chosen]
+    return scrolling(label, table(heads, rows, "spec-rules"))
+
+
+def _evidence(evidence: Evidence, stated: Stated) -> list[nodes.Node]:
+    shown = evidence.shown[stated.rule.id]
+    figures = nodes.inline("", mutant_figures(shown), classes=["spec-more"])
+    return [*joined(labels(shown), " "), figures]
 
 
 def _row(stated: Stated, docname: str) -> list[list[nodes.Node]]:
@@ -93,7 +107,8 @@ def _row(stated: Stated, docname: str) -> list[list[nodes.Node]]:
 def stale_pages(app: Sphinx, env: BuildEnvironment) -> Iterable[str]:
     """Name the pages that must be written again because a rule or a listing of another page changed."""
     domain = spec_domain(env)
-    seen = hashlib.sha256(repr((domain.rules(), domain.shown(), sorted(env.titles))).encode()).hexdigest()
+    known = (domain.rules(), domain.shown(), domain.mentioned(), evidence_of(env), sorted(env.titles))
+    seen = hashlib.sha256(repr(known).encode()).hexdigest()
     if seen == getattr(env, "spec_crosslinks", None):
         return []
     env.spec_crosslinks = seen  # type: ignore[attr-defined]  # Sphinx keeps what extensions put there

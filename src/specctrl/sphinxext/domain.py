@@ -74,7 +74,8 @@ class SpecDomain(Domain):
         "code": "neither a listing nor an API entry shows %(target)r",
         "api": "%(target)r is public, and has no API entry",
     }
-    initial_data = {"rules": {}, "sources": {}, "layouts": {}}  # noqa: RUF012 - each: a page's name -> what it has
+    # each: the page's name -> what it has, in order
+    initial_data = {"rules": {}, "sources": {}, "layouts": {}, "mentions": {}}  # noqa: RUF012
     data_version = 2
 
     @property
@@ -88,6 +89,26 @@ class SpecDomain(Domain):
     @property
     def _layouts(self) -> dict[str, list[Laid]]:
         return cast("dict[str, list[Laid]]", self.data["layouts"])
+
+    @property
+    def _mentions(self) -> dict[str, list[str]]:
+        return cast("dict[str, list[str]]", self.data["mentions"])
+
+    def add_mention(self, docname: str, rule: str) -> None:
+        """Note that the text of a page refers to a rule."""
+        known = self._mentions.setdefault(docname, [])
+        if rule not in known:
+            known.append(rule)
+
+    def mentioned(self) -> dict[str, list[str]]:
+        """Return for each rule the pages whose text refers to it, apart from its own."""
+        own = {id: stated.docname for id, stated in self.rules().items()}
+        found: dict[str, list[str]] = {}
+        for docname in sorted(self._mentions):
+            for id in self._mentions[docname]:
+                if own.get(id) != docname:
+                    found.setdefault(id, []).append(docname)
+        return found
 
     def add_rule(self, stated: Stated) -> None:
         """Note a rule of a page."""
@@ -106,10 +127,11 @@ class SpecDomain(Domain):
         self._layouts.pop(docname, None)
         self._rules.pop(docname, None)
         self._sources.pop(docname, None)
+        self._mentions.pop(docname, None)
 
     def merge_domaindata(self, docnames: Set[str], otherdata: dict[str, Any]) -> None:
         """Take over what a parallel reader found."""
-        for key in ("rules", "sources", "layouts"):
+        for key in self.initial_data:
             for docname in docnames & otherdata[key].keys():
                 self.data[key][docname] = otherdata[key][docname]
 

@@ -1,48 +1,50 @@
-"""Gathers the evidence of each rule before the pages are read, and warns where a MUST has none."""
+"""Brings the evidence of each rule into the site before the pages are read; what is missing or red is a warning."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
-from specctrl.content import digest
-from specctrl.evidence import EvidenceError, Example, Shown, collect, missing
-from specctrl.rules import RuleError, load_rules
+from specctrl.evidence import EvidenceError, anchor_of, tagged_rules
+from specctrl.records import Evidence, RecordError, gather
+from specctrl.rules import RuleError
 
 logger = logging.getLogger(__name__)
 
 
-def gather(app: Sphinx) -> None:
-    """Run the evidence, or take the record of the same sources; the pages find it in the environment."""
-    found: dict[str, Shown] = {}
+def bring(app: Sphinx) -> None:
+    """Take the records of the present sources, and run what has none; the pages find it in the environment."""
+    evidence: Evidence | None = None
     if app.config.rule_evidence:
+        root = Path(app.confdir)
         try:
-            found = _recorded(app)
-        except (EvidenceError, RuleError) as error:
+            evidence = gather(root, root / "_build" / "evidence", logger.info)
+        except (EvidenceError, RecordError, RuleError) as error:
             logger.warning("%s", error, type="spec", subtype="evidence")
-    app.env.spec_evidence = found  # type: ignore[attr-defined]  # Sphinx keeps what extensions put there
+        else:
+            for id, why in evidence.complaints():
+                rule = evidence.rules.get(id)
+                location = f"{root / rule.page}:{rule.line}" if rule else None
+                logger.warning("%s", why, location=location, type="spec", subtype="evidence")
+    app.env.spec_evidence = evidence  # type: ignore[attr-defined]  # Sphinx keeps what extensions put there
 
 
-def _recorded(app: Sphinx) -> dict[str, Shown]:
-    root = Path(app.confdir)
-    record = Path(app.doctreedir) / f"evidence-{digest(root)}.json"
-    if record.is_file():
-        return {id: _shown(row) for id, row in json.loads(record.read_text("utf-8")).items()}
-    rules = load_rules(root / "spec")
-    found = collect(rules, root / "spec", root / "vectors")
-    unshown = missing(rules, found)
-    for id in unshown:
-        rule = rules[id]
-        location = f"{root / rule.page}:{rule.line}"
-        logger.warning("nothing shows the rule %r", id, location=location, type="spec", subtype="evidence")
-    if not unshown:
-        record.parent.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps({id: asdict(shown) for id, shown in found.items()}), "utf-8")
+def evidence_of(env: BuildEnvironment) -> Evidence | None:
+    """What :func:`bring` left in the environment; None if the site shows no evidence."""
+    found: Evidence | None = getattr(env, "spec_evidence", None)
     return found
 
 
-def _shown(row: dict[str, list[dict[str, str | int]] | list[str]]) -> Shown:
-    examples = [Example(str(one["page"]), int(one["line"])) for one in row["examples"] if isinstance(one, dict)]
-    return Shown(examples, [str(id) for id in row["scenarios"]], [str(where) for where in row["idle"]])
+def name_cells(app: Sphinx, document: nodes.document) -> None:
+    """Give each tagged cell the fragments by which the rules that it shows link to it."""
+    numbers: dict[str, int] = {}
+    for cell in document.findall(nodes.container):
+        if cell.get("nb_element") != "cell_code":
+            continue
+        source = next((part for part in cell.findall(nodes.literal_block)), None)
+        for id in tagged_rules(source.astext()) if source is not None else ():
+            numbers[id] = numbers.get(id, 0) + 1
+            cell["ids"].append(anchor_of(id, numbers[id]))
+

@@ -30,6 +30,20 @@ def scrolling(label: str, *content: nodes.Node) -> scroller:
     return frame
 
 
+class disclosure(nodes.container):  # noqa: N801 - docutils names node classes so
+    """Text that is folded away under a line of its own (``summary``)."""
+
+
+def visit_disclosure(self: HTML5Translator, node: disclosure) -> None:
+    """Open the fold."""
+    self.body.append(self.starttag(node, "details") + f"<summary>{self.encode(node['summary'])}</summary>\n")
+
+
+def depart_disclosure(self: HTML5Translator, node: disclosure) -> None:
+    """Close the fold."""
+    self.body.append("</details>\n")
+
+
 def visit_children_only(self: object, node: nodes.Node) -> None:
     """Write only the children: what other builders do with the frame."""
 

@@ -4,6 +4,8 @@ from docutils import nodes
 from docutils.nodes import Node, system_message
 from sphinx.roles import XRefRole
 
+from specctrl.sphinxext.domain import spec_domain
+
 
 class RuleRole(XRefRole):
     """Refers to a rule without naming its domain."""
@@ -14,4 +16,6 @@ class RuleRole(XRefRole):
     def run(self) -> tuple[list[Node], list[system_message]]:
         """Make the reference."""
         self.name = "spec:rule"
-        return super().run()
+        made = super().run()
+        spec_domain(self.env).add_mention(self.env.docname, self.target)
+        return made

@@ -1,10 +1,9 @@
 """The directives ``rule`` and ``rules`` (the table of them all), and the file ``rules.json``."""
 
 import json
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -12,19 +11,15 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from specctrl.claimed import claims_of
 from specctrl.evidence import Shown
-from specctrl.kit import is_generated
 from specctrl.rules import STATUSES, RawRule, Rule, RuleError, check_code, make_rule, scan
 from specctrl.sphinxext.domain import Stated, spec_domain
+from specctrl.sphinxext.evidence import evidence_of
 from specctrl.sphinxext.listing import canonical
 from specctrl.sphinxext.nodes import badge, code, joined, reference
+from specctrl.sphinxext.shown import rule_evidence
 
 logger = logging.getLogger(__name__)
-
-SCENARIOS_NAMED = 3
-"""So many scenarios are named beside a rule; the rest is counted."""
-
 
 class RuleDirective(SphinxDirective):
     """States one rule: its fence is read, and checked, by :mod:`specctrl.rules`."""
@@ -76,34 +71,12 @@ class RuleDirective(SphinxDirective):
             nodes.Text(" · Code: "),
             *joined(reference("code", name, self.env.docname) for name in stated.code),
         ]
-        block = nodes.container("", head, *body, foot, *self._evidence(rule), classes=["spec-statement"])
+        block = nodes.container("", head, *body, foot, rule_evidence(rule=rule.id), classes=["spec-statement"])
         self.set_source_info(block)
         if stated.anchor not in self.state.document.ids:  # else it was stated before, which the domain will say
             block["ids"] = [stated.anchor]
             self.state.document.note_explicit_target(block)
         return block
-
-
-    def _evidence(self, rule: Rule) -> list[nodes.Node]:
-        """Say what shows the rule: pages with examples, and scenarios."""
-        shown: Shown | None = self.env.spec_evidence.get(rule.id)  # type: ignore[attr-defined]  # see evidence.py
-        if shown is None:
-            return []
-        said: list[nodes.Node] = []
-        for page, count in Counter(example.page for example in shown.examples).items():
-            name = f"{Path(page).stem} ({count})" if count > 1 else Path(page).stem
-            uri = f"{Path(page).stem}.html"
-            said += [nodes.Text(", " if said else "Examples: "), nodes.reference("", name, refuri=uri)]
-        scenarios = sorted(shown.scenarios, key=is_generated)  # those that somebody wrote for the rule come first
-        for number, id in enumerate(scenarios[:SCENARIOS_NAMED]):
-            before = (" · Scenarios: " if said else "Scenarios: ") if number == 0 else ", "
-            said += [nodes.Text(before), nodes.reference("", "", code(id), refuri=f"../vectors/{id}.json")]
-        if more := len(shown.scenarios) - SCENARIOS_NAMED:
-            said += [nodes.Text(f" and {more} more")] if more > 0 else []
-        for number, claim in enumerate(claims_of(rule.id)):
-            said.append(nodes.Text((" · " if said else "") + "Proven: " if number == 0 else ", "))
-            said.append(nodes.reference("", "", code(claim), refuri=f"claims.html#claim-{claim}"))
-        return [nodes.paragraph("", "", *said, classes=["spec-statement-foot"])] if said else []
 
 
 def _origin(rule: Rule) -> str:
@@ -138,17 +111,19 @@ class RulesDirective(SphinxDirective):
 
 
 def write_json(app: Sphinx, exception: Exception | None) -> None:
-    """Write ``rules.json`` beside the pages."""
+    """Write ``rules.json`` beside the pages: every rule, with all that shows it."""
     if exception is not None or app.builder.format != "html":
         return
     rows = []
+    evidence = evidence_of(app.env)
     for stated in spec_domain(app.env).rules().values():
         fields = asdict(stated.rule)
         row = {key: fields[key] for key in ("id", "status", "source", "defect", "layer", "code", "text")}
-        shown: Shown = app.env.spec_evidence.get(stated.rule.id, Shown())  # type: ignore[attr-defined]  # see evidence.py
-        evidence = {"examples": [asdict(example) for example in shown.examples], "scenarios": shown.scenarios}
-        evidence["claims"] = claims_of(stated.rule.id)
+        shown = evidence.shown[stated.rule.id] if evidence is not None else Shown()
         url = f"{app.builder.get_target_uri(stated.docname)}#{stated.anchor}"
-        rows.append({**row, "evidence": evidence, "url": url})
-    text = json.dumps({"schema": "specctrl/rules/1", "rules": rows}, indent=1, ensure_ascii=False)
+        rows.append({**row, "evidence": asdict(shown), "url": url})
+    document: dict[str, Any] = {"schema": "specctrl/rules/1", "rules": rows}
+    if evidence is not None:
+        document |= {"proof": evidence.proof, "explored": evidence.explored}
+    text = json.dumps(document, indent=1, ensure_ascii=False)
     (Path(app.outdir) / "rules.json").write_text(text + "\n", "utf-8")
