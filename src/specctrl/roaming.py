@@ -118,7 +118,7 @@ def roam(
     >>> found.exposed
     {}
     >>> roam("today", "linux-current", ["ice-lake-server", "sapphire-rapids"]).exposed["sapphire-rapids"]
-    ('boot on ice-lake-server', 'move to sapphire-rapids')
+    ('boot on sapphire-rapids',)
     """
     policy = POLICIES[policy] if isinstance(policy, str) else policy
     guest = GUESTS[guest] if isinstance(guest, str) else guest

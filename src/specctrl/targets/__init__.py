@@ -18,9 +18,10 @@ def open_target(name: str, plain: bool = False) -> Target:
         return EmulatorTarget(name)
     if name == "c":
         from specctrl.targets.c import CannotBuild, CTarget
+        from specctrl.targets.guests import GuestsAbove
 
         try:
-            return CTarget()
+            return GuestsAbove(CTarget())
         except CannotBuild as why:
             raise TargetMissing(f"target 'c' cannot run here: {why}") from None
     if name == "kvm":

@@ -72,7 +72,7 @@ def _compile(command: list[str]) -> None:
 
 
 class CTarget(AdapterTarget):
-    """The C reference of the profile ``spec``; everything that guests stand above is unsupported."""
+    """The C reference of the profile ``spec``; guest kernels stand above it, see ``targets.guests``."""
 
     max_unsupported: int | None = 0
 
