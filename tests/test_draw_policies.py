@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from specctrl.comparison import HOSTS, Cell, Result, compare
-from specctrl.draw_policies import BLOCK, GLYPHS, HEAD, HOST_LETTERS, LEFT, SIDE, TILE, at_a_glance, every_cell, name_of
+from specctrl.draw_policies import BLOCK, GLYPHS, HEAD, HOST_LETTERS, LEFT, SIDE, TILE, TOP, at_a_glance, every_cell, name_of
 from specctrl.vmm.policies import GUESTS, POLICIES
 
 RUN = re.compile(r"M(\d+) (\d+)h(\d+)v(\d+)h-(\d+)z")
@@ -62,7 +62,7 @@ class TestEveryCell:
         hosts, guests, policies = list(HOSTS), list(GUESTS), list(POLICIES)
         expected = {
             (LEFT + BLOCK * policies.index(cell.policy) + hosts.index(cell.destination),
-             HEAD + (BLOCK + HEAD) * guests.index(cell.guest) + 1 + hosts.index(cell.source)): name_of(cell.result)
+             TOP + HEAD + (BLOCK + HEAD) * guests.index(cell.guest) + hosts.index(cell.source)): name_of(cell.result)
             for cell in cells
         }
         assert len(expected) == len(cells) == SIDE**2 * len(GUESTS) * len(POLICIES)

@@ -1,7 +1,8 @@
 // The table of every cell: fetched when asked for, filtered here. Without it the files and the picture remain.
-const place = document.querySelector("#policy-cells");
+(() => {
+const place = document.querySelector("#spec-cells");
 const FILTERS = ["policy", "guest", "source", "destination", "result"];
-const STEP = 40;
+const STEP = 20;
 
 const make = (tag, properties = {}, ...children) => {
   const element = Object.assign(document.createElement(tag), properties);
@@ -23,7 +24,7 @@ const show = (table) => {
   const count = make("p", { className: "spec-cells-count" });
   count.setAttribute("role", "status");
   const body = make("tbody");
-  const headings = [...FILTERS.slice(0, 4), "where it boots", "in the end", "IA32_SPEC_CTRL", "why", "as a scenario"];
+  const headings = ["policy", "guest", "boots on, moves to", "at first", "in the end", "as a scenario", "48H", "why"];
   const frame = make("div", { className: "spec-scroll", tabIndex: 0 }, make("table", { className: "spec-results" },
     make("thead", {}, make("tr", {}, ...headings.map((text) => make("th", { scope: "col", textContent: text })))), body));
   frame.setAttribute("role", "group");
@@ -65,9 +66,10 @@ const row = (table, cell) => {
     });
     acts.append(button);
   }
-  return make("tr", {}, ...["policy", "guest", "source", "destination"].map((key) => make("td", { textContent: cell[key] })),
-    result(cell.before), result(cell.result), make("td", { textContent: cell.effective }),
-    make("td", { className: "spec-cells-why", textContent: cell.why }), make("td", {}, acts));
+  const where = make("td", {}, cell.source, make("br"), cell.destination);
+  return make("tr", {}, make("td", { textContent: cell.policy }), make("td", { textContent: cell.guest }), where,
+    result(cell.before), result(cell.result), make("td", {}, acts), make("td", { textContent: cell.effective }),
+    make("td", { className: "spec-cells-why", textContent: cell.why }));
 };
 
 const NAMES = {
@@ -114,3 +116,4 @@ if (place) {
   });
   place.append(open, said);
 }
+})();

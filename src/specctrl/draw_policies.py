@@ -36,6 +36,7 @@ TILE = 14
 SIDE = len(HOSTS)
 BLOCK = SIDE + 1  # tiles, with the gap to the next block
 LEFT = 2  # tiles, for the letters of the sources
+TOP = 2  # tiles, for the names of the policies
 HEAD = 2  # tiles above a row of blocks, for the guest's name and the letters of the destinations
 
 
@@ -118,7 +119,7 @@ def every_cell(cells: Iterable[Cell], title: str = "Every cell of the comparison
     """
     found = list(cells)
     width = TILE * (LEFT + BLOCK * len(POLICIES))
-    height = TILE * (HEAD + (BLOCK + HEAD) * len(GUESTS))
+    height = TILE * (TOP + (BLOCK + HEAD) * len(GUESTS))
     parts = [f"<defs>{''.join(_pattern(result) for result in Result)}</defs>"]
     parts += _headings()
     for result in Result:
@@ -140,7 +141,7 @@ def every_cell(cells: Iterable[Cell], title: str = "Every cell of the comparison
 
 def _origin(policy: str, guest: str) -> tuple[int, int]:
     """The upper left corner of a block, in tiles."""
-    return (LEFT + BLOCK * list(POLICIES).index(policy), HEAD + (BLOCK + HEAD) * list(GUESTS).index(guest) + 1)
+    return (LEFT + BLOCK * list(POLICIES).index(policy), TOP + HEAD + (BLOCK + HEAD) * list(GUESTS).index(guest))
 
 
 def _pattern(result: Result) -> str:
@@ -157,7 +158,7 @@ def _headings() -> Iterator[str]:
     """The names of policies and guests, and the letters of the hosts."""
     for policy in POLICIES:
         first = _origin(policy, next(iter(GUESTS)))[0]
-        yield _text(TILE * (first + SIDE / 2), TILE - 2, policy, "spec-results-name")
+        yield _text(TILE * (first + SIDE / 2), TILE, policy, "spec-results-name")
     for guest, about in GUESTS.items():
         row = _origin(next(iter(POLICIES)), guest)[1]
         yield _text(0, TILE * (row - 1) - 3, f"{guest}: {about.title}", "spec-results-guest")

@@ -36,7 +36,7 @@ class PolicyCellsDirective(SphinxDirective):
         links = ", ".join(
             f'<a class="spec-download" href="{up}{path}">{escape(path)}</a> ({size(made[path])})' for path in made)
         html = (
-            f'<div class="spec-cells" id="policy-cells" data-table="{up}policies.json" '
+            f'<div class="spec-cells" id="spec-cells" data-table="{up}policies.json" '
             f'data-size="{size(made["policies.json"])}"{play}><p>Files: {links}.</p></div>'
         )
         return [nodes.raw("", html, format="html")]
