@@ -6,7 +6,19 @@ from xml.etree import ElementTree
 import pytest
 
 from specctrl.comparison import HOSTS, Cell, Result, compare
-from specctrl.draw_policies import BLOCK, GLYPHS, HEAD, HOST_LETTERS, LEFT, SIDE, TILE, TOP, at_a_glance, every_cell, name_of
+from specctrl.draw_policies import (
+    BLOCK,
+    GLYPHS,
+    HEAD,
+    HOST_LETTERS,
+    LEFT,
+    SIDE,
+    TILE,
+    TOP,
+    at_a_glance,
+    every_cell,
+    name_of,
+)
 from specctrl.vmm.policies import GUESTS, POLICIES
 
 RUN = re.compile(r"M(\d+) (\d+)h(\d+)v(\d+)h-(\d+)z")
