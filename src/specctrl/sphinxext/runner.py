@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "_static/python"
 PACKAGE = "specctrl.zip"
+PLAYGROUND = 'id="playground-here"'
 LACKS_Z3 = "Z3 for WebAssembly could not be fetched when this site was built"
 
 
@@ -64,6 +65,9 @@ class Runner:
         if found:
             app.add_css_file("runner.css")
             app.add_js_file("runner.mjs", type="module", **self.attributes(imports(map(python, found), "z3")))
+        if PLAYGROUND in context.get("body", ""):
+            app.add_css_file("playground.css")
+            app.add_js_file("playground.mjs", type="module")
 
     def attributes(self, needs_z3: bool) -> dict[str, Any]:
         """What a page's script is told: what to load, and how much that is; or what the page lacks."""

@@ -54,7 +54,12 @@ class ScenarioDirective(SphinxDirective):
         file = nodes.reference("", "", code(f"{id}.json"), refuri=f"{up}vectors/{id}.json", internal=True)
         file["classes"] = ["spec-download"]
         title = nodes.strong("", scenario.get("title", id))
-        head = nodes.paragraph("", "", title, nodes.Text(" · "), file, classes=["spec-scenario-head"])
+        play = nodes.reference("", "perform it", refuri=f"{up}spec/playground.html?scenario={id}", internal=True)
+        play["classes"] = ["spec-play"]
+        separator = nodes.Text(" · ")
+        head = nodes.paragraph(
+            "", "", title, separator, file, separator.copy(), play, classes=["spec-scenario-head"]
+        )
         block = nodes.container("", head, classes=["spec-scenario"], ids=[f"scenario-{id}"])
         if why := scenario.get("why"):
             block += nodes.paragraph("", why, classes=["spec-scenario-why"])
