@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from built import HTML as SITE
 from built import NARROW
 
