@@ -32,7 +32,7 @@ source_suffix = {".md": "myst-nb"}
 nitpicky = True
 nitpick_ignore_regex = [
     # The standard library's inventory would have to be fetched. Nothing of specctrl is ever ignored.
-    (r"py:.*", r"(abc|argparse|collections|datetime|enum|functools|mmap|os|pathlib|types|typing)\..*"),
+    (r"py:.*", r"(abc|argparse|collections|concurrent|datetime|enum|functools|mmap|os|pathlib|types|typing)\..*"),
     (r"py:.*", r"(Any|Callable|Iterator|Iterable|Mapping|Path|Sequence)"),
     (r"py:class", r"dict\[(int|str)"),  # Sphinx cuts an attribute's type at the first comma in its brackets
 ]
