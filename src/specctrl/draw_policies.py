@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 
 from specctrl.comparison import HOSTS, Cell, Result
-from specctrl.vmm.policies import GUESTS, POLICIES
+from specctrl.vmm.policies import GUESTS, NOT_COMPUTED, POLICIES
 
 GLYPHS: dict[Result, str] = {
     Result.PROTECTED: "·",
@@ -64,7 +64,7 @@ def name_of(result: Result) -> str:
 
 
 def at_a_glance(cells: Iterable[Cell], source: str, destination: str) -> Drawn:
-    """A table of one move: a row for each policy, a column for each guest.
+    """A table of one move: a row for each policy, a column for each guest; and a row for what cannot be computed.
 
     ``cells`` are those of :func:`specctrl.comparison.compare`, or some of them; KeyError if one of the table is
     missing.
@@ -72,7 +72,7 @@ def at_a_glance(cells: Iterable[Cell], source: str, destination: str) -> Drawn:
     >>> from specctrl.comparison import compare
     >>> table = at_a_glance(compare(), "ice-lake-server", "sapphire-rapids")
     >>> table, table.html.count("<td")
-    (<drawn: ice-lake-server to sapphire-rapids>, 48)
+    (<drawn: ice-lake-server to sapphire-rapids>, 49)
     """
     chosen = {(cell.policy, cell.guest): cell for cell in cells if (cell.source, cell.destination) ==
               (source, destination)}
@@ -83,6 +83,8 @@ def at_a_glance(cells: Iterable[Cell], source: str, destination: str) -> Drawn:
         + "".join(_entry(chosen[policy, guest].result) for guest in GUESTS) + "</tr>"
         for policy in POLICIES
     )
+    for policy, why in NOT_COMPUTED.items():
+        rows += f'<tr><th scope="row">{escape(policy)}</th><td colspan="{len(GUESTS)}">{escape(why)}</td></tr>'
     return Drawn(title, _framed(title, (
         f'<table class="spec-results"><caption>{escape(title)}</caption>'
         f'<thead><tr><th scope="col">policy</th>{head}</tr></thead><tbody>{rows}</tbody></table>'

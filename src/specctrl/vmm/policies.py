@@ -189,7 +189,10 @@ POLICIES: dict[str, Policy] = {
                     "uses the long sequence because its owner says so"),
     )
 }
-"""The policies that can be computed, by name.  P7, a vendor-neutral negotiated interface, was never specified."""
+"""The policies that can be computed, by name."""
+
+NOT_COMPUTED: dict[str, str] = {"P7": "a neutral interface that hypervisor and guest negotiate: never specified"}
+"""Policies that say too little to be computed, with the reason."""
 
 LONG_NEEDED = LongNeededBit(
     "P4-needed", "a bit that says the short sequence is not adequate",
