@@ -14,8 +14,9 @@ from specctrl.outcomes import ExitKind
 from specctrl.parts import PARTS, Features, guest_features, resolve_host
 from specctrl.scenario import EmulatorTarget, run_one
 from specctrl.scenario.reading import load
+from specctrl.vmm.filtering import FilteredSpecCtrl
 from specctrl.vmm.keeper import keep_report
-from specctrl.vmm.policies import GUESTS, POLICIES
+from specctrl.vmm.policies import GUESTS, LONG_NEEDED, POLICIES, Policy, on_old_hypervisor
 from specctrl.vmm.pool import advertise
 
 MC, ME, VE = 0x50000002, 0x50000001, 0x50000000
@@ -75,6 +76,24 @@ class TestKeeper:
         assert keeper.pair() == (0, 0)
 
 
+class TestFiltering:
+    """The MSR behind a filter: what the guest reads, and what KVM is given."""
+
+    def test_kvm_gets_the_forced_bits_and_the_guest_reads_what_it_wrote(self) -> None:
+        given: list[int] = []
+        kept = FilteredSpecCtrl(0x404, 0x400, set_msr=lambda value: not given.append(value))
+        for value in (0x1, 0x5, 0x401, 0x0):
+            assert kept.answer(ExitKind.WRMSR, value) == {"error": False}
+            assert kept.answer(ExitKind.RDMSR, 0) == {"value": value}
+        assert given == [0x401, 0x401, 0x401, 0x400]
+
+    def test_what_kvm_refuses_is_a_fault_and_changes_nothing(self) -> None:
+        kept = FilteredSpecCtrl(0x400, 0x400, set_msr=lambda value: value == 0x401)
+        assert kept.answer(ExitKind.WRMSR, 0x1) == {"error": False}
+        assert kept.answer(ExitKind.WRMSR, 0x800) == {"error": True}
+        assert kept.answer(ExitKind.RDMSR, 0) == {"value": 0x1}
+
+
 class TestPolicies:
     """The pairs of what a host and what a guest does."""
 
@@ -107,6 +126,24 @@ class TestPolicies:
         tsx = Kernel(sequence=BhbSequence.TSX)
         assert POLICIES["P6"].kernel(GUESTS["linux-off"], Features(), []).sequence is BhbSequence.LONG
         assert tsx.sequence is BhbSequence.TSX
+
+
+class TestOldHypervisor:
+    """A guest that follows a policy, on a host that does not know it."""
+
+    @pytest.mark.parametrize(("policy", "protected"), [
+        (POLICIES["P1"], False), (POLICIES["P2"], False), (POLICIES["P3"], False), (POLICIES["P4"], True),
+        (LONG_NEEDED, False), (POLICIES["P5"], True), (POLICIES["P6"], True)])
+    def test_who_is_protected_all_the_same(self, policy: Policy, protected: bool) -> None:
+        found = cell(on_old_hypervisor(policy), "linux-current", "ice-lake-server", "sapphire-rapids")
+        assert (found.result is Result.PROTECTED) is protected
+        assert found.policy == f"{policy.name}-unknown"
+
+    def test_a_guest_that_sees_bhi_ctrl_or_does_not_follow_is_as_ever(self) -> None:
+        for policy in (*POLICIES.values(), LONG_NEEDED):
+            for guest, cpuid in (("linux-old", Features()), ("linux-current", Features(bhi_ctrl=True))):
+                if policy.name != "P6":
+                    assert policy.kernel_alone(GUESTS[guest], cpuid) is GUESTS[guest].kernel
 
 
 @pytest.fixture(scope="module")

@@ -53,9 +53,10 @@ def size(text: str) -> str:
 
 def add_assets(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
     """The style sheet on the pages that show results, the script on the one that has the table."""
-    if 'class="spec-results' in context.get("body", ""):
+    has_cells = app.env.metadata[pagename].get("policy-cells")
+    if has_cells or 'class="spec-results' in context.get("body", ""):
         app.add_css_file("policies.css")
-    if app.env.metadata[pagename].get("policy-cells"):
+    if has_cells:
         app.add_js_file("policies.js", defer="defer")
 
 
