@@ -235,6 +235,17 @@ const again = (changed) => {
 
 // ---- from here: load, then whatever the address asks for
 
+// The scenario that the address names: a vector, or a cell of the comparison, which stands in its policy's file.
+async function published(asked) {
+  const [id, policy] = [asked.get("scenario") ?? asked.get("cell"), asked.get("policy")];
+  const path = asked.has("cell") ? `policies/${encodeURIComponent(policy)}` : `vectors/${encodeURIComponent(id)}`;
+  const file = await fetch(new URL(`../${path}.json`, location.href));
+  const found = file.ok ? await file.json() : undefined;
+  const scenario = asked.has("cell") ? found?.[id] : found;
+  if (!scenario) throw new Error(`there is no scenario ${id}`);
+  return scenario;
+}
+
 async function go() {
   root.replaceChildren(state);
   say("Loading Python…");
@@ -242,10 +253,8 @@ async function go() {
     known = await python.call(MODULE, "choices", {});
     const asked = new URLSearchParams(location.hash.slice(1) || location.search);
     let answer;
-    if (asked.has("scenario")) {
-      const file = await fetch(new URL(`../vectors/${encodeURIComponent(asked.get("scenario"))}.json`, location.href));
-      if (!file.ok) throw new Error(`there is no scenario ${asked.get("scenario")}`);
-      answer = await python.call(MODULE, "open_scenario", { scenario: await file.json() });
+    if (asked.has("scenario") || asked.has("cell")) {
+      answer = await python.call(MODULE, "open_scenario", { scenario: await published(asked) });
       if (answer.head) head = { host: answer.head.host, variant: answer.head.variant, assume: answer.head.assume };
     } else {
       const { steps = [], ...rest } = asked.has("h") ? decoded(asked.get("h")) : {};
@@ -264,5 +273,5 @@ if (root && about.megabytes) {
   root.replaceChildren(
     element("p", { className: "play-offer" }, `The emulator runs in this page. Python is loaded once, from this site: ${about.megabytes} MB. `, offer),
   );
-  addEventListener("hashchange", () => known && location.hash.startsWith("#scenario=") && go());
+  addEventListener("hashchange", () => known && /^#(scenario|cell)=/.test(location.hash) && go());
 }

@@ -51,7 +51,7 @@ const row = (table, cell) => {
   const result = (text) => make("td", { className: `spec-result spec-result-${NAMES[text]}`, textContent: text });
   const acts = make("div", { className: "spec-cells-acts" });
   if (place.dataset.playground) {
-    acts.append(make("a", { href: `${place.dataset.playground}#cell=${cell.id}`, textContent: "open" }));
+    acts.append(make("a", { href: `${place.dataset.playground}#cell=${cell.id}&policy=${cell.policy}`, textContent: "open" }));
   }
   for (const [text, act] of [["copy", copy], ["download", download]]) {
     const button = make("button", { type: "button", textContent: text });
