@@ -45,6 +45,7 @@ def test_a_history_is_performed_shared_taken_back_and_saved(play: Any, site: str
     for number, step in enumerate(FORCED, 1):
         play.get_by_role("button", name=step, exact=True).click()
         play.locator(".play-history > li").nth(number - 1).wait_for()
+    assert play.locator(".play-history > li").evaluate_all("all => all.map(one => one.value)") == [3, 2, 1]
     assert newest(play, "effective") == "0x401 was 0x400"
     assert newest(play, "guest view") == "0x1 was 0x0"
     play.locator(".play-history > li").first.locator("summary").click()

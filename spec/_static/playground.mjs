@@ -39,12 +39,13 @@ function decoded(text) {
 // ---- arguments: a field for each, made from the schema of the format
 
 function resolved(schema) {
-  return schema.$ref ? resolved({ ...known.definitions[schema.$ref.split("/").at(-1)], ...{ named: schema.$ref } }) : schema;
+  return schema.$ref ? resolved(known.definitions[schema.$ref.split("/").at(-1)]) : schema;
 }
 
 function field(name, schema, required) {
   const kind = resolved(schema);
   const label = required ? name : `${name} (optional)`;
+  const named = (input) => element("label", {}, label, input);
   let input;
   const names = kind.enum ?? kind.anyOf?.map(resolved).find((one) => one.enum)?.enum;
   if (kind.type === "boolean") {
@@ -56,13 +57,12 @@ function field(name, schema, required) {
     if (names) {
       const list = element("datalist", { id: `play-${name}` }, ...names.map((value) => new Option(value)));
       input.setAttribute("list", list.id);
-      input.append(list);
-      return [element("label", {}, label, input), list, () => read(input.value)];
+      return [named(input), list, () => read(input.value)];
     }
     if (kind.type === "array") input.placeholder = "JSON list";
     if (kind.type === "object") input.placeholder = "JSON object";
   }
-  return [element("label", {}, label, input), null, () => read(input.value)];
+  return [named(input), null, () => read(input.value)];
 }
 
 // A value as it is typed: JSON where it is JSON, else the text itself; nothing where there is nothing.
@@ -119,7 +119,7 @@ function shown(row, number) {
   rules.append(element("p", { className: "play-rules" }, ...row.rules.flatMap((id, at) => (at ? [", ", link(id)] : [link(id)]))));
   return element(
     "li",
-    {},
+    { value: number },
     element("p", { className: "play-step" }, element("code", { textContent: [op, ...words].join(" ") })),
     element("p", { className: "play-seen", textContent: seen.length ? `⇒ ${seen.join(", ")}` : "⇒ success" }),
     element("div", { className: "play-scroll", tabIndex: 0, role: "group", label: `Registers after step ${number}` }, registers(row, rows[number - 2])),
@@ -136,7 +136,6 @@ const share = button("Copy address", async () => {
 
 function draw() {
   list.replaceChildren(...rows.map((row, at) => shown(row, at + 1)).reverse());
-  list.reversed = true;
   for (const one of [undo, save, share]) one.disabled = !rows.length;
   history.replaceState(null, "", rows.length ? `${location.pathname}#h=${encoded()}` : location.pathname);
 }
@@ -172,7 +171,7 @@ function choice(label, names, chosen, onchange) {
 function form() {
   const fields = element("div", { className: "play-fields" });
   let readers = {};
-  const operation = element("select");
+  const operation = element("select", { label: "operation" });
   for (const who of new Set(Object.values(known.operations).map((one) => one.who))) {
     const names = Object.keys(known.operations).filter((name) => known.operations[name].who === who);
     operation.append(element("optgroup", { label: who }, ...names.map((name) => new Option(name))));
