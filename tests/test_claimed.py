@@ -15,7 +15,7 @@ class TestProves:
         assert set() == {id for ids in PROVES.values() for id in ids} - set(rules)
 
     def test_a_rule_names_its_claims(self):
-        assert ["host_never_faults"] == claims_of("force.host-accepts")
+        assert ["restoring_commutes"] == claims_of("migration.any-order")
         assert [] == claims_of("numbers.detect.by-ioctl")
 
     def test_every_property_that_is_a_claim_says_so(self):

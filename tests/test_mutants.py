@@ -7,7 +7,11 @@ import pytest
 
 from specctrl.cli import main
 from specctrl.mutants import MODULES, OPERATORS, all_mutants, mutants_of, source_of, spread
-from specctrl.planting import KINDS, complaints, figures, proof_sample, run_all, stored, survivors
+from specctrl.planting import KINDS, PROOF, complaints, figures, run_all, stored, survivors
+from specctrl.prove import manifest
+from specctrl.refuting import BUDGET, other_proofs, proofs_of_links, refuted_by
+from specctrl.theorems import THEOREMS
+from specctrl.touching import linked
 
 MUTANTS = all_mutants()
 TABLE = stored()
@@ -44,22 +48,30 @@ class TestList:
 
 class TestTable:
     def test_a_mutant_that_is_missing_too_many_or_unexplained_is_said(self):
-        key = "words:merge:swap-bits:1"
+        key, new = "words:merge:swap-bits:1", "words:merge:drop-complement:1"
         nothing = dict.fromkeys(KINDS)
-        table = {"mutants": {key: nothing, "gone": {"vectors": "x"}}, "proofs": {key: None}, "survivors": {"gone": "y"}}
+        table = {"mutants": {key: nothing, "gone": {"vectors": "x"}}, "proofs": {key: None, "lost": "c"},
+                 "theorems": {"c": "lost"}, "survivors": {"gone": "y"}}
         assert [
-            "new: not in the table; run specctrl mutants --all",
+            f"{new}: not in the table; run specctrl mutants --all",
             "gone: in the table, but no mutant of the code",
             f"{key}: survives without an explanation",
             "gone: explained, but noticed",
-        ] == complaints(table, [key, "new"])
+            "lost: shown to the proofs, but no mutant of a function that handles a word",
+            "c: refutes no mutant",
+        ] == complaints(table, [key, new])
 
     def test_figures_of_the_modules_add_up(self):
         every = [figures(TABLE, module) for module in MODULES]
         assert figures(TABLE) == {name: sum(each[name] for each in every) for name in figures(TABLE)}
 
-    def test_the_proofs_sample_notices_what_it_notices(self):
-        assert set(proof_sample(MUTANTS)) == set(TABLE["proofs"])
+    def test_each_theorem_refutes_a_mutant_of_a_function_that_it_is_linked_to(self):
+        assert list(THEOREMS) == list(TABLE["theorems"])
+        assert [] == [name for name, key in TABLE["theorems"].items() if name not in linked(key)]
+
+    def test_what_no_theorem_refutes_is_noticed_otherwise_or_explained(self):
+        missed = {key for key, claim in TABLE["proofs"].items() if not claim}
+        assert set() == {key for key in missed if not any(TABLE["mutants"][key].values())} - set(TABLE["survivors"])
 
 
 class TestRun:
@@ -67,6 +79,24 @@ class TestRun:
         found = dict(run_all([MUTANTS[key] for key in SAMPLE]))
         assert {key: TABLE["mutants"][key] for key in SAMPLE} == found
         assert [] == survivors(found)
+
+    @pytest.mark.parametrize("name", ["with_the_control_wrmsr_merges", "new_vcpu_starts_with_the_vms_pair"])
+    def test_a_theorem_refutes_the_mutant_that_the_table_names(self, name):
+        key = TABLE["theorems"][name]
+        task = ("theorem", name)
+        assert task in proofs_of_links(key)
+        assert {key: {PROOF: name}} == dict(run_all([MUTANTS[key]], 1, (PROOF,), lambda _: (task,)))
+
+    def test_the_unchanged_code_is_refuted_by_nothing(self):
+        assert refuted_by([("theorem", "fields_need_the_control")]) is None
+
+    def test_other_proofs_are_those_that_run_the_function_within_the_budget(self):
+        key = "kvm.entry:VcpuEntry.enter_guest:delete:1"
+        known = {"kvm.entry:VcpuEntry.enter_guest": list(THEOREMS)}
+        chosen = [name for _, name in other_proofs(key, known)]
+        assert chosen
+        assert "entry_loads_the_saved_value" not in chosen
+        assert sum(manifest()["claims"][name]["paths"] for name in chosen) <= BUDGET
 
 
 class TestCommand:

@@ -8,7 +8,8 @@ from typing import Any
 
 EPILOG = """\
 Each mutant is planted alone in a copy of the project, where the scenarios, the pages and the explorer run.
-Without --sample and --all nothing runs: the stored table is summed up.  Needs a checkout of the project.
+With --proofs those of functions that handle a word are shown to the proofs, which needs z3-solver.
+Without an option nothing runs: the stored table is summed up.  Needs a checkout of the project.
 
 exit status:
   0  the table is complete, each survivor is explained, and what was run again gave what is stored
@@ -18,6 +19,7 @@ exit status:
 examples:
   specctrl mutants
   specctrl mutants --sample 20
+  specctrl mutants --proofs --jobs 1
   specctrl mutants --all
 """
 
@@ -28,7 +30,8 @@ def add_mutants(command: Callable[..., argparse.ArgumentParser], commands: Any) 
         commands, "mutants", mutants_command, "plant mutants in the rule code, and see what notices them", EPILOG)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--sample", type=_count, metavar="N", help="run N mutants, evenly spread, and compare")
-    which.add_argument("--all", action="store_true", help="run every mutant, and store the results")
+    which.add_argument("--proofs", action="store_true", help="show the mutants of words to the proofs, and store it")
+    which.add_argument("--all", action="store_true", help="run every mutant, also against the proofs, and store it")
     parser.add_argument("--jobs", type=_count, default=2, metavar="N", help="processes; default: 2")
     parser.add_argument("--json", action="store_true", help="print the figures, or what was run, as JSON")
 
@@ -43,7 +46,7 @@ def _count(text: str) -> int:
 def mutants_command(options: argparse.Namespace) -> int:
     """``specctrl mutants``: the stored table, or a part of it made again."""
     from specctrl.mutants import all_mutants, spread
-    from specctrl.planting import PROOF, complaints, figures, proof_sample, run_all, store, stored
+    from specctrl.planting import complaints, figures, refuting, run_all, store, stored
 
     mutants = all_mutants()
     chosen = list(mutants) if options.all else spread(list(mutants), options.sample or 0)
@@ -53,9 +56,8 @@ def mutants_command(options: argparse.Namespace) -> int:
         print(f"\r{len(found)} of {len(chosen)}", end="", file=sys.stderr, flush=True)
     if chosen:
         print(file=sys.stderr)
-    if options.all:
-        sample = [mutants[key] for key in proof_sample(mutants)]
-        store(found, {key: noticed["proof"] for key, noticed in run_all(sample, options.jobs, PROOF)})
+    if options.all or options.proofs:
+        store(found or stored()["mutants"], *refuting(mutants, options.jobs))
     table = stored()
     wrong = complaints(table, mutants)
     wrong += [f"{key}: {noticed}, not {table['mutants'].get(key)}" for key, noticed in found.items()

@@ -29,13 +29,14 @@ def add_prove(command: Callable[..., argparse.ArgumentParser], commands: Any) ->
     parser.add_argument("--claim", metavar="NAME", help="report this claim only")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes; default: 2")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.add_argument("--store", action="store_true", help="store the counts of spec, which the tests compare with")
 
 
 def prove_command(options: argparse.Namespace) -> int:
     """``specctrl prove``: prove everything, report claim by claim."""
     try:
         from specctrl.claims import CLAIMS
-        from specctrl.prove import VARIANTS, figures, prove_all, replays
+        from specctrl.prove import MANIFEST, VARIANTS, figures, prove_all, replays
     except ModuleNotFoundError as missing:
         print(f"specctrl: {missing.name} is missing; install specctrl[prove]", file=sys.stderr)
         return 2
@@ -43,6 +44,8 @@ def prove_command(options: argparse.Namespace) -> int:
         print(f"specctrl: no claim is named {options.claim!r}; known: {', '.join(CLAIMS)}", file=sys.stderr)
         return 2
     result = prove_all(options.variant, options.jobs)
+    if options.store and options.variant == "spec" and not result.refutations:
+        MANIFEST.write_text(json.dumps(figures(result), indent=1) + "\n", "utf-8")
     shown = [claim for claim in CLAIMS if options.claim in (None, claim)]
     counterexamples = replays(VARIANTS[options.variant], [r for r in result.refutations if r.claim in shown])
     document = figures(result)

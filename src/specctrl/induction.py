@@ -11,11 +11,12 @@ from typing import Any
 
 import z3
 
-from specctrl import claims, contract, posted
+from specctrl import contract, posted
+from specctrl import invariant as invariants
 from specctrl.acts import Seen
-from specctrl.claims import Obligation, always, invariant
 from specctrl.contract import Contract
 from specctrl.equations import Contradiction, solve
+from specctrl.invariant import Obligation, always, invariant
 from specctrl.kvm import entry, nested, vcpu, vm
 from specctrl.kvm import variant as kvm_variant
 from specctrl.kvm.state import Loaded
@@ -33,7 +34,7 @@ PURE = (
     (contract, "requested_bits"),
     (contract, "supported_force_spec_ctrl"),
     (contract, "can_force"),
-    (claims, "requested_bits"),
+    (invariants, "requested_bits"),
     (entry, "requested_bits"),
     (entry, "can_force"),
     (vm, "can_force"),
@@ -95,6 +96,7 @@ def agree(left: object, right: object) -> Term:
 def perform_step(variant: Variant, step: Step, vcpu: Vcpu, values: Symbols) -> list[Obligation]:
     """Run one step on a vCPU and its contract; what must hold then.  On words as on ints."""
     before, beside = abstract(vcpu), abstract(vcpu)
+    bitmap = (vcpu.vmcs02.intercept_read, vcpu.vmcs02.intercept_write)
     try:
         seen = step.act(vcpu, beside, values)
     except (HostFault, VmxInstructionError, VmEntryFailed, VmxAbort) as failure:
@@ -104,8 +106,18 @@ def perform_step(variant: Variant, step: Step, vcpu: Vcpu, values: Symbols) -> l
     owed += refinement(after, beside, seen)
     owed += [Obligation("saved_is_hardware", "exit", same(saved, register))
              for saved, register in getattr(vcpu, "exits", ())]
+    merged = getattr(vcpu, "merged", bitmap)
+    now = (vcpu.vmcs02.intercept_read, vcpu.vmcs02.intercept_write)
+    owed += [Obligation("l2_bitmap_waits_for_a_merge", part, l2_bit(vcpu, bit, was))
+             for part, bit, was in zip(("reads", "writes"), now, merged, strict=True)]
     owed += [Obligation(claim, part, term) for claim, part, term in of_this_step(step, before, vcpu, after, seen)]
     return owed
+
+
+def l2_bit(vcpu: Vcpu, now: bool, merged: bool) -> Term:
+    """The term that a bit of vmcs02's bitmap is as merged last, or intercepts since KVM passes nothing through."""
+    taken_away = z3.And(flag_term(now), z3.Not(flag_term(vcpu.passthrough)))
+    return z3.Or(flag_term(now) == flag_term(merged), taken_away)
 
 
 def refinement(after: Contract, beside: Contract, seen: tuple[object, object]) -> Iterator[Obligation]:

@@ -7,9 +7,9 @@ from typing import Any
 import z3
 
 from specctrl.acts import perform
-from specctrl.claims import Obligation
 from specctrl.contract import Contract, ReportKeptBy, can_force
 from specctrl.induction import PURE, Refutation, Result, agree, assume_all, discharge
+from specctrl.invariant import Obligation
 from specctrl.parts import Features
 from specctrl.states import Symbols, any_host, host_facts, same
 from specctrl.summaries import summarized

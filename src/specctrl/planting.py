@@ -1,7 +1,7 @@
 """Plants mutants of the rule code, and asks each kind of evidence whether it notices.
 
 Each is planted alone in a copy of the project, where a process of its own runs the scenarios, the pages, the
-exploration, and for a sample the proofs.  The stored table has what each noticed.
+exploration, and for those of functions that handle a word the proofs.  The stored table has what each noticed.
 """
 
 import compileall
@@ -21,7 +21,8 @@ from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from specctrl.mutants import MODULES, PACKAGE, Mutant, source_of, spread
+from specctrl.mutants import MODULES, PACKAGE, Mutant, source_of
+from specctrl.touching import of_words
 
 NOT_RUN = ("claims", "defects", "mutants", "scenarios")
 """Pages that repeat proofs, explorations, this table or the scenarios, and so are no evidence of their own here."""
@@ -82,17 +83,6 @@ def _exploration() -> Any:
     return None
 
 
-def _proof() -> Any:
-    from specctrl.kvm.variant import SPEC
-    from specctrl.prove import prove, tasks
-
-    for task in sorted(tasks(), key=lambda task: task[0] == "migration"):  # those that take longest come last
-        refuted = prove(SPEC, task).refuted()
-        if refuted:
-            return min(refuted)
-    return None
-
-
 def _tests() -> Any:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *TESTS], text=True, check=False,
@@ -107,23 +97,23 @@ KINDS: dict[str, Callable[[], Any]] = {
     "vectors": _vectors, "generated": _generated, "pages": _pages, "exploration": _exploration,
 }
 """What every mutant is shown to; vectors are those written by hand."""
+PROOF = "proof"
+"""What the mutants of functions that handle a word are shown to as well."""
+Task = tuple[str, ...]
+"""A proof, as :func:`specctrl.prove.prove` takes it."""
 REST: dict[str, Callable[[], Any]] = {"tests": _tests}
 """What those mutants are shown to that nothing of the above noticed."""
-PROOF: dict[str, Callable[[], Any]] = {"proof": _proof}
-"""What a sample is shown to."""
-PROVEN = ("words", "contract", "processor", "kvm.entry", "kvm.msrs", "kvm.nested", "kvm.vcpu")
-"""The modules that the sample for the proofs is taken from: those whose words the claims are about."""
 
 
-def proof_sample(keys: Iterable[str]) -> list[str]:
-    """The mutants that are shown to the proofs: ten, evenly spread."""
-    return spread([key for key in keys if key.split(":")[0] in PROVEN], 10)
-
-
-def judge(kinds: Iterable[str]) -> None:
-    """Print what these kinds of evidence say of the code as it is: null, or what was noticed."""
+def judge(kinds: Iterable[str], proofs: Iterable[Task] = ()) -> None:
+    """Print what these kinds of evidence, or these proofs, say of the code: null, or what was noticed."""
     def stop(*_: object) -> None:
         raise _NoEnd
+
+    def prove() -> Any:
+        from specctrl.refuting import refuted_by
+
+        return refuted_by(list(proofs))
 
     signal.signal(signal.SIGALRM, stop)
     said: dict[str, Any] = {}
@@ -131,9 +121,9 @@ def judge(kinds: Iterable[str]) -> None:
     for kind in asked:
         if kind in REST and any(said.values()):
             continue
-        signal.alarm(LIMIT * (10 if kind in PROOF else 1))
+        signal.alarm(LIMIT * (2 if kind == PROOF else 1))
         try:
-            said[kind] = (KINDS | REST | PROOF)[kind]()
+            said[kind] = prove() if kind == PROOF else (KINDS | REST)[kind]()
         except _NoEnd:
             said[kind] = "does not end"
         except Exception as error:
@@ -157,21 +147,23 @@ class Bench:
             for old in source_of(module, self.package).parent.glob(f"__pycache__/{module.split('.')[-1]}.*"):
                 old.unlink()
 
-    def run(self, mutant: Mutant | None, kinds: Iterable[str] = tuple(KINDS)) -> dict[str, Any]:
+    def run(
+        self, mutant: Mutant | None, kinds: Iterable[str] = tuple(KINDS), proofs: Iterable[Task] = ()
+    ) -> dict[str, Any]:
         """What notices a mutant; without one, what the unchanged project is told."""
         if mutant is None:
-            return self._judge(kinds)
+            return self._judge(kinds, proofs)
         file = source_of(mutant.module, self.package)
         kept = file.read_text("utf-8")
         file.write_text(mutant.text, "utf-8")
         try:
-            return self._judge(kinds)
+            return self._judge(kinds, proofs)
         finally:
             file.write_text(kept, "utf-8")
 
-    def _judge(self, kinds: Iterable[str]) -> dict[str, Any]:
+    def _judge(self, kinds: Iterable[str], proofs: Iterable[Task]) -> dict[str, Any]:
         done = subprocess.run(
-            [sys.executable, "-c", f"from specctrl.planting import judge; judge({tuple(kinds)})"],
+            [sys.executable, "-c", f"from specctrl.planting import judge; judge({tuple(kinds)}, {tuple(proofs)})"],
             cwd=self.root, text=True, check=False,
             env={**os.environ, "PYTHONPATH": str(self.root / "src"), "PYTHONDONTWRITEBYTECODE": "1"},
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=partial(os.nice, 10))
@@ -182,9 +174,13 @@ class Bench:
 
 
 def run_all(
-    mutants: Iterable[Mutant], jobs: int = 2, kinds: Iterable[str] = tuple(KINDS)
+    mutants: Iterable[Mutant], jobs: int = 2, kinds: Iterable[str] = tuple(KINDS),
+    proofs: Callable[[str], Iterable[Task]] = lambda key: (),
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Plant mutants one by one in ``jobs`` copies; yields key and what noticed it, in order."""
+    """Plant mutants one by one in ``jobs`` copies; yields key and what noticed it, in order.
+
+    ``proofs`` gives for a mutant's key the proofs that the kind "proof" makes.
+    """
     with TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
         free: SimpleQueue[Bench] = SimpleQueue()
         for number in range(jobs):
@@ -193,29 +189,59 @@ def run_all(
         def one(mutant: Mutant) -> tuple[str, dict[str, Any]]:
             bench = free.get()
             try:
-                return mutant.key, bench.run(mutant, kinds)
+                return mutant.key, bench.run(mutant, kinds, tuple(proofs(mutant.key)))
             finally:
                 free.put(bench)
 
         yield from pool.map(one, mutants)
 
 
+def refuting(mutants: dict[str, Mutant], jobs: int = 2) -> tuple[dict[str, str | None], dict[str, str]]:
+    """For each mutant of a function that handles a word what refutes it, and for each theorem a mutant that it refutes.
+
+    A theorem that no mutant meets first is shown alone to the mutants of the functions that it is linked to.
+    """
+    from specctrl.refuting import other_proofs, proofs_of_links, reached
+    from specctrl.theorems import THEOREMS
+
+    chosen = of_words(list(mutants))
+
+    def shown(keys: list[str], proofs: Callable[[str], Iterable[Task]]) -> Iterator[tuple[str, str | None]]:
+        for key, said in run_all([mutants[key] for key in keys], jobs, (PROOF,), proofs):
+            yield key, said[PROOF]
+
+    found = dict(shown(chosen, proofs_of_links))
+    known = reached()
+    found |= dict(shown([key for key in chosen if not found[key]], lambda key: other_proofs(key, known)))
+    caught: dict[str, str] = {}
+    for key, claim in found.items():
+        caught.setdefault(claim or "", key)
+    for name in THEOREMS.keys() - caught.keys():
+        tasks: list[Task] = [("theorem", name)]
+        for key in mutants:
+            if tasks[0] in proofs_of_links(key) and dict(shown([key], lambda _, tasks=tasks: tasks))[key] == name:  # type: ignore[misc]  # the default binds this loop's
+                caught[name] = key
+                break
+    return found, {name: caught.get(name, "") for name in THEOREMS}
+
+
 # ---- the stored table
 
 TABLE = PACKAGE / "mutants.json"
-"""What noticed each mutant, the proofs' sample, and why each survivor survives."""
+"""What noticed each mutant, which claim refutes it, and why each survivor survives."""
 
 
 def stored() -> dict[str, Any]:
-    """The table as stored: ``mutants``, ``proofs`` and ``survivors``."""
+    """The table as stored: ``mutants``, ``proofs``, ``theorems`` and ``survivors``."""
     table: dict[str, Any] = json.loads(TABLE.read_text("utf-8"))
     return table
 
 
-def store(found: dict[str, Any], proofs: dict[str, Any]) -> None:
+def store(found: dict[str, Any], proofs: dict[str, Any], theorems: dict[str, str]) -> None:
     """Store the results of a full run; what was written about those that survive again is kept."""
     why = stored()["survivors"] if TABLE.is_file() else {}
-    table = {"mutants": found, "proofs": proofs, "survivors": {key: why.get(key, "") for key in survivors(found)}}
+    table = {"mutants": found, "proofs": proofs, "theorems": theorems,
+             "survivors": {key: why.get(key, "") for key in survivors(found)}}
     parts = []
     for name, entries in table.items():
         lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(entry)}" for key, entry in entries.items())
@@ -230,6 +256,7 @@ def survivors(found: dict[str, Any]) -> list[str]:
 
 def complaints(table: dict[str, Any], keys: Iterable[str]) -> list[str]:
     """What is wrong with a table: mutants that it lacks or has too many, survivors without an explanation."""
+    keys = list(keys)
     known, now = set(table["mutants"]), set(keys)
     alive = set(survivors(table["mutants"]))
     return [
@@ -237,7 +264,9 @@ def complaints(table: dict[str, Any], keys: Iterable[str]) -> list[str]:
         *(f"{key}: in the table, but no mutant of the code" for key in sorted(known - now)),
         *(f"{key}: survives without an explanation" for key in sorted(alive) if not table["survivors"].get(key)),
         *(f"{key}: explained, but noticed" for key in sorted(set(table["survivors"]) - alive)),
-        *(f"{key}: not in the proofs' sample" for key in sorted(set(table["proofs"]) ^ set(proof_sample(keys)))),
+        *(f"{key}: shown to the proofs, but no mutant of a function that handles a word"
+          for key in sorted(set(table["proofs"]) - set(of_words(keys)))),
+        *(f"{name}: refutes no mutant" for name, key in table["theorems"].items() if key not in now),
     ]
 
 

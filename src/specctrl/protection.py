@@ -11,11 +11,11 @@ from typing import Any
 import z3
 
 from specctrl.acts import perform
-from specctrl.claims import Obligation
 from specctrl.contract import Contract, ReportKeptBy
 from specctrl.exposure import bhi_protection, rrsba_protection
 from specctrl.guest import BhbSequence, Kernel, Software, choose, wanted_report
 from specctrl.induction import PURE, Refutation, Result, assume_all, discharge
+from specctrl.invariant import Obligation
 from specctrl.keepers import any_contract, outcome
 from specctrl.parts import Features, Host
 from specctrl.registers import BHI_DIS_S, RRSBA_DIS_S

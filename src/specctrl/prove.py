@@ -1,7 +1,7 @@
 """All proofs of a variant: every step of the induction, its first state, migration, the keepers; and refutations."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 import z3
 
 from specctrl import contract
-from specctrl.claims import CLAIMS, Obligation, invariant
+from specctrl.claims import CLAIMS
 from specctrl.induction import (
     PURE,
     Refutation,
@@ -20,17 +20,19 @@ from specctrl.induction import (
     discharge,
     gather,
     numbers,
+    own_state,
     perform_step,
     prove_beginning,
     prove_step,
     replay,
     starts,
 )
+from specctrl.invariant import Obligation, invariant
 from specctrl.keepers import prove_keepers
 from specctrl.kvm.state import Loaded
 from specctrl.kvm.variant import SPEC, Assumptions, Variant
 from specctrl.kvm.vcpu import Vcpu
-from specctrl.outcomes import Errno
+from specctrl.outcomes import Errno, Outcome, VmEntryFailed, VmxInstructionError
 from specctrl.parts import Features
 from specctrl.posted import RFC_V3
 from specctrl.registers import VALID_MITIGATION_ENUM
@@ -49,6 +51,7 @@ from specctrl.states import (
 from specctrl.steps import STEPS, THEN, find_step
 from specctrl.summaries import summarized
 from specctrl.symbolic import Infeasible, Term, assume, flag_term, paths, word_term
+from specctrl.theorems import THEOREMS, Of, Start, Theorem
 from specctrl.vmm.migration import MsrsRefused, Plan, migrate
 from specctrl.watching import watched
 
@@ -102,32 +105,36 @@ def prove_migration(variant: Variant, loaded: Loaded, nested_first: bool) -> Res
 
 def move(variant: Variant, vcpu: Vcpu, values: Symbols, nested_first: bool) -> Iterator[tuple[str, Term]]:
     """Migrate a vCPU and its contract; what must hold."""
-    before, beside, source = abstract(vcpu), abstract(vcpu), vcpu.vm
+    before, beside, source, own = abstract(vcpu), abstract(vcpu), vcpu.vm, own_state(vcpu)
     destination = any_host(values, "destination")
     assume_all(list(host_facts(destination).values()))
     try:
-        _, moved = migrate(variant, Assumptions(), source, {0: vcpu}, Plan(destination, nested_first))
+        vm, moved = migrate(variant, Assumptions(), source, {0: vcpu}, Plan(destination, nested_first))
     except (Errno, MsrsRefused):
-        moved = {}
+        vm, moved = source, {}
     allowed = beside.move(destination)
     if source.user_mask or source.user_value:
         allowed = allowed and contract.can_force(destination, source.user_mask, source.user_value)
     if vcpu.vmx_operation and not destination.nested:
         allowed = False
     yield "outcome", flag_term(allowed) == z3.BoolVal(bool(moved))
+    yield "the source is as it was", z3.BoolVal(own_state(vcpu) == own)
     if moved:
         after = abstract(moved[0])
         yield from invariant(moved[0]).items()
         for name in ("guest_view", "report", "user_mask", "user_value"):
             yield name, same(getattr(after, name), getattr(before, name))
         yield "level", z3.BoolVal(after.level == before.level)
+        yield "the VM's pair", z3.And(same(vm.user_mask, source.user_mask), same(vm.user_value, source.user_value))
+        for name in ("arch_capabilities", "virtual_enumeration", "mitigation_enum"):
+            yield name, same(getattr(moved[0], name), getattr(vcpu, name))
 
 
 def invariant_parts() -> list[str]:
     """Every part of the invariant, in plain English.
 
     >>> len(invariant_parts())
-    13
+    18
     """
     found: dict[str, None] = {}
     with summarized(PURE):
@@ -159,6 +166,43 @@ def prove_not_empty(variant: Variant) -> Result:
                 if not found:
                     result.refutations.append(Refutation("invariant_is_not_empty", name, "", {}))
     return result
+
+
+def prove_theorem(variant: Variant, theorem: Theorem) -> Result:
+    """One operation, from every state of which the theorem speaks."""
+    result, machine = Result(), watched(variant)
+    with summarized(PURE):
+        for start, values, known in beginnings(machine, theorem):
+
+            def run(
+                start: Start | None = start, values: Solved = values, known: list[Term] = known
+            ) -> list[Obligation]:
+                assume_all(known)
+                return stated(machine, theorem, start, values)
+
+            loaded, in_guest = start or (None, False)
+            gather(run, values, result, theorem.name, loaded, in_guest)
+    return result
+
+
+def beginnings(machine: Variant, theorem: Theorem) -> Iterator[tuple[Start | None, Solved, list[Term]]]:
+    """Each situation that a theorem speaks of: the values of its states, and what they satisfy."""
+    if theorem.of is Of.NONE:
+        yield None, Solved({}), []
+    for start in theorem.starts:
+        if theorem.of is Of.ANY:
+            yield start, Solved({}), []
+        else:
+            yield from ((start, values, known) for values, known in starts(machine, *start))
+
+
+def stated(machine: Variant, theorem: Theorem, start: Start | None, values: Symbols) -> list[Obligation]:
+    """What a theorem says at the end of a path."""
+    about = machine if start is None else any_vcpu(machine, values, *start)
+    try:
+        return [Obligation(theorem.name, part, term) for part, term in theorem.run(about, values)]
+    except (Outcome, VmxInstructionError, VmEntryFailed) as failure:  # where the theorem knows of no failure
+        return [Obligation(theorem.name, type(failure).__name__, z3.BoolVal(False))]
 
 
 # ---- refutations that take more than one step
@@ -218,6 +262,7 @@ def tasks() -> list[Task]:
             found += [("step", step.name, loaded.name, "guest" if place else "kvm") for place in step.places]
             if step.begins:
                 found.append(("beginning", step.name, loaded.name, "kvm" if True in step.places else "guest"))
+    found += [("theorem", name) for name in THEOREMS]
     return [*found, ("first state",), ("not empty",), ("keepers",)]
 
 
@@ -236,6 +281,8 @@ def prove(variant: Variant, task: Task) -> Result:
             return prove_not_empty(variant)
         case ("keepers",):
             return prove_keepers()
+        case ("theorem", name):
+            return prove_theorem(variant, THEOREMS[name])
     raise ValueError(task)
 
 
@@ -265,18 +312,37 @@ def replays(variant: Variant, refutations: list[Refutation]) -> dict[str, dict[s
     """
     shown: dict[str, dict[str, Any]] = {}
     for refutation in refutations:
-        if refutation.claim in shown or refutation.loaded is None:
+        if refutation.claim in shown:
             continue
-        again = (replay_migration if refutation.step.startswith("migration") else replay)(variant, refutation)
-        assert again.in_invariant, refutation
-        assert (refutation.claim, refutation.part) in again.failed, refutation
+        if refutation.claim in THEOREMS:
+            replay_theorem(variant, refutation)
+            lines = tell(refutation, [])
+        elif refutation.loaded is None:
+            continue
+        else:
+            again = (replay_migration if refutation.step.startswith("migration") else replay)(variant, refutation)
+            assert again.in_invariant, refutation
+            assert (refutation.claim, refutation.part) in again.failed, refutation
+            lines = tell(refutation, changes(again))
         shown[refutation.claim] = {
             "step": refutation.step, "part": refutation.part,
             "values": {name: hex(value) if not isinstance(value, bool) else value
                        for name, value in refutation.values.items() if value},
-            "lines": tell(refutation, again),
+            "lines": lines,
         }
     return shown
+
+
+def replay_theorem(variant: Variant, refutation: Refutation) -> None:
+    """Perform what a theorem speaks of on plain integers; AssertionError if the part does not fail there too."""
+    machine, values, theorem = watched(variant), Numbers(refutation.values), THEOREMS[refutation.claim]
+    start = None if refutation.loaded is None else (refutation.loaded, refutation.in_guest)
+    if start is not None and theorem.of is Of.INVARIANT:
+        vcpu = any_vcpu(machine, values, *start)
+        facts = (*host_facts(vcpu.host).values(), *invariant(vcpu).values())
+        assert all(z3.is_true(z3.simplify(term)) for term in facts), refutation
+    ((_, owed),) = paths(lambda: stated(machine, theorem, start, values))
+    assert refutation.part in {item.part for item in owed if z3.is_false(z3.simplify(item.term))}, refutation
 
 
 def replay_migration(variant: Variant, refutation: Refutation) -> Replay:
@@ -291,15 +357,16 @@ def replay_migration(variant: Variant, refutation: Refutation) -> Replay:
     return Replay(vcpu, vcpu, failed, all(z3.is_true(z3.simplify(term)) for term in start))
 
 
-def tell(refutation: Refutation, again: Replay) -> list[str]:
+def tell(refutation: Refutation, changed: Iterable[tuple[str, int, int]]) -> list[str]:
     """A counterexample as lines of text."""
     where = "the guest runs" if refutation.in_guest else "KVM runs"
     level = "L1" if refutation.loaded is Loaded.VMCS01 else "L2"
     told = ", ".join(name if value is True else f"{name}={value:#x}" for name, value in refutation.values.items()
                      if value)
-    lines = [f"{level}, {where}; every value that is not named is 0: {told}", f"step: {refutation.step}",
+    place = "" if refutation.loaded is None else f"{level}, {where}; "
+    lines = [f"{place}every value that is not named is 0: {told}", f"step: {refutation.step}",
              f"fails: {refutation.part}"]
-    for name, before, after in changes(again):
+    for name, before, after in changed:
         lines.append(f"  {name}: {before:#x} -> {after:#x}")
     return lines
 

@@ -137,6 +137,8 @@ def any_vcpu(variant: Variant, values: Symbols, loaded: Loaded, in_guest: bool) 
     host = any_host(values, "host")
     vm = variant.vm(host, values.word("vm.user_mask"), values.word("vm.user_value"), 1, values.word("vm.exit_reasons"))
     vm.msr_filter = AnyFilter("filter", values)  # type: ignore[assignment]  # stands for every MsrFilter
+    for write in (False, True):
+        vm.msr_filter.allows(IA32_SPEC_CTRL, write)  # what the invariant says of it is part of a counterexample
     cpu = variant.processor(
         writable=host.writable,
         has_spec_ctrl=exists(host),

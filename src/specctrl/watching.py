@@ -99,7 +99,7 @@ def watched(variant: Variant) -> Variant:
         return made[key][1]
 
     class Watched(base):  # type: ignore[misc]  # the variant's own class
-        __slots__ = ("exits", "refusal", "stops_at")
+        __slots__ = ("exits", "merged", "refusal", "stops_at")
 
         def run(self) -> None:
             if getattr(self, "stops_at", "") == "run":
@@ -134,6 +134,7 @@ def watched(variant: Variant) -> Variant:
 
         def merge_bitmap(self) -> None:
             effects(base.merge_bitmap, self)
+            self.merged = (self.vmcs02.intercept_read, self.vmcs02.intercept_write)
 
         def restore_host_spec_ctrl(self) -> None:
             self.exits = (*getattr(self, "exits", ()), (self.saved, self.cpu.spec_ctrl))
