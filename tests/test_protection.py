@@ -5,7 +5,7 @@ import pytest
 from specctrl import exposure, protection
 from specctrl.contract import Contract, ReportKeptBy
 from specctrl.parts import Host
-from specctrl.protection import CLAIMS, prove_protection
+from specctrl.protection import PROTECTION, prove_protection
 from specctrl.roaming import EVENTS, S3, roam
 from specctrl.vmm.policies import POLICIES
 
@@ -19,7 +19,7 @@ class TestProof:
     def test_both_claims_hold(self) -> None:
         result = prove_protection()
         assert result.refutations == []
-        assert set(result.obligations) == set(CLAIMS)
+        assert set(result.obligations) == set(PROTECTION)
 
     def test_nobody_keeping_a_report_protects_nobody(self) -> None:
         refuted = prove_protection((ReportKeptBy.NOBODY,)).refutations

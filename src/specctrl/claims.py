@@ -1,5 +1,6 @@
-"""Every claim in plain English: those of the induction, then the theorems about single operations."""
+"""Every claim in plain English: of the induction, of guests that report, and theorems about single operations."""
 
+from specctrl.protection import PROTECTION
 from specctrl.theorems import THEOREMS
 
 INDUCTION: dict[str, str] = {
@@ -42,5 +43,5 @@ INDUCTION: dict[str, str] = {
 }
 """What holds after every step, of every history."""
 
-CLAIMS: dict[str, str] = INDUCTION | {theorem.name: theorem.text for theorem in THEOREMS.values()}
+CLAIMS: dict[str, str] = INDUCTION | PROTECTION | {theorem.name: theorem.text for theorem in THEOREMS.values()}
 """Every claim, in plain English."""

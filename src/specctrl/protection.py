@@ -31,7 +31,7 @@ KERNELS = {
 }
 KEEPERS = (ReportKeptBy.KVM, ReportKeptBy.USERSPACE)
 
-CLAIMS = {
+PROTECTION: dict[str, str] = {
     "reporting_guest_is_protected": "A guest that reported, as a Linux kernel with the short sequence or with "
     "retpoline does in a mixed pool, is exposed to neither BHI nor RRSBA on any host that can deliver what it asked "
     "for, whether KVM or userspace keeps the report, unless userspace forces the bit to 0.",

@@ -35,6 +35,7 @@ from specctrl.kvm.vcpu import Vcpu
 from specctrl.outcomes import Errno, Outcome, VmEntryFailed, VmxInstructionError
 from specctrl.parts import Features
 from specctrl.posted import RFC_V3
+from specctrl.protection import prove_protection
 from specctrl.registers import VALID_MITIGATION_ENUM
 from specctrl.states import (
     Numbers,
@@ -263,7 +264,7 @@ def tasks() -> list[Task]:
             if step.begins:
                 found.append(("beginning", step.name, loaded.name, "kvm" if True in step.places else "guest"))
     found += [("theorem", name) for name in THEOREMS]
-    return [*found, ("first state",), ("not empty",), ("keepers",)]
+    return [*found, ("first state",), ("not empty",), ("keepers",), ("protection",)]
 
 
 def prove(variant: Variant, task: Task) -> Result:
@@ -281,6 +282,8 @@ def prove(variant: Variant, task: Task) -> Result:
             return prove_not_empty(variant)
         case ("keepers",):
             return prove_keepers()
+        case ("protection",):
+            return prove_protection()
         case ("theorem", name):
             return prove_theorem(variant, THEOREMS[name])
     raise ValueError(task)
