@@ -27,7 +27,7 @@ POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src '
 
 SECONDS = 1000.0
 figures: dict[str, list[float]] = {"first": [], "later": []}
-counts = {"pages": 0, "blocks": 0, "same": 0, "chosen": 0}
+counts = {"pages": 0, "blocks": 0, "same": 0, "chosen": 0, "barred": 0}
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
@@ -135,8 +135,11 @@ def test_every_block_gives_in_the_page_what_it_gave_in_the_build(reader: Reader,
     counts["blocks"] += len(said)
     counts["same"] += said.count("Same as built")
     chosen = said.count("Z3 chose another example than in the build")
+    barred = said.count("Cannot be run in the page: it starts another program")
     counts["chosen"] += chosen
-    assert said.count("Same as built") + chosen == PAGES[chapter], list(enumerate(said))
+    counts["barred"] += barred
+    assert said.count("Same as built") + chosen + barred == PAGES[chapter], list(enumerate(said))
+    assert barred == (ROOT / f"{chapter}.md").read_text("utf-8").count(":tags: [starts-a-program]")
     assert chosen <= CHOSEN.get(chapter, 0)
 
 
@@ -147,7 +150,8 @@ def test_the_counts_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(
             f"\nin the page: {counts['same']} of {counts['blocks']} blocks on {counts['pages']} pages as built, "
-            f"{counts['chosen']} as Z3 chose; "
+            f"{counts['chosen']} as Z3 chose, "
+            f"{counts['barred']} cannot be run there; "
             f"first result after {first[0]:.1f} to {first[-1]:.1f} s, "
             f"each later block {later[len(later) // 2] * 1000:.0f} ms "
             f"(median of pages), {later[-1] * 1000:.0f} ms at most"

@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,8 +14,9 @@ import pytest
 
 from site_builder import NOTEBOOK, Site
 from specctrl.sphinxext import pyodide
-from specctrl.sphinxext.runner import LACKS_Z3, Runner, imports, pack
+from specctrl.sphinxext.runner import DATA, LACKS_Z3, Runner, imports, pack
 
+ROOT = Path(__file__).resolve().parents[1]
 CELL = f"{NOTEBOOK}# Toy\n\n```{{code-cell}} ipython3\nprint(1)\n```\n"
 
 
@@ -88,10 +90,10 @@ def test_a_wheel_with_another_digest_is_refused(npm: dict[str, Any], tmp_path: P
 
 def test_the_package_is_packed_alike_each_time_with_what_it_reads_and_without_sphinx(tmp_path: Path) -> None:
     package = tmp_path / "src" / "toy"
-    for name in ("toy/a.py", "toy/b.json", "toy/sphinxext/c.py"):
+    for name in ("toy/a.py", "toy/in/b.json", "toy/sphinxext/c.py", "toy/__pycache__/d.json"):
         (tmp_path / "src" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "src" / name).write_text(name)
-    for name in ("spec/p.md", "spec/_static/x.css", "vectors/cap/v.json"):
+    for name in ("spec/p.md", "spec/_static/x.css", "vectors/cap/v.json", "vectors/adapters/a.c", "reference/c/x.h"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
     pack(package, tmp_path, tmp_path / "one.zip")
@@ -99,7 +101,13 @@ def test_the_package_is_packed_alike_each_time_with_what_it_reads_and_without_sp
     pack(package, tmp_path, tmp_path / "two.zip")
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
     names = zipfile.ZipFile(tmp_path / "one.zip").namelist()
-    assert names == ["toy/_data/spec/p.md", "toy/_data/vectors/cap/v.json", "toy/a.py", "toy/b.json"]
+    data = ["reference/c/x.h", "spec/p.md", "vectors/adapters/a.c", "vectors/cap/v.json"]
+    assert names == [*(f"toy/_data/{name}" for name in data), "toy/a.py", "toy/in/b.json"]
+
+
+def test_what_the_wheel_carries_the_page_has_too() -> None:
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert set(DATA) == set(wheel["force-include"])
 
 
 def test_a_page_that_proves_needs_z3_and_one_that_runs_a_history_does_not() -> None:

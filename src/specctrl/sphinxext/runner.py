@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "_static/python"
 PACKAGE = "specctrl.zip"
+DATA = ("spec", "vectors", "reference/c")
+"""What the package reads besides itself; the pages and their code do."""
 PLAYGROUND = 'id="playground-here"'
 LACKS_Z3 = "Z3 for WebAssembly could not be fetched when this site was built"
 
@@ -97,16 +99,14 @@ class Runner:
 
 def pack(package: Path, root: Path, target: Path) -> None:
     """Write the package, with the pages and vectors that it reads, as a zip; the same sources give the same bytes."""
-    files = {f"{package.name}/{path.relative_to(package).as_posix()}": path for path in package.rglob("*.py")}
-    files |= {f"{package.name}/{path.name}": path for path in package.glob("*.json")}
-    for folder, pattern in (("spec", "*.md"), ("spec", "*.toml"), ("vectors", "*.json")):
-        found = (root / folder).rglob(pattern)
-        files |= {f"{package.name}/_data/{path.relative_to(root).as_posix()}": path for path in found}
+    files = {path.relative_to(package): path for path in package.rglob("*") if path.suffix in (".py", ".json")}
+    for folder in DATA:
+        files |= {Path("_data", path.relative_to(root)): path for path in (root / folder).rglob("*") if path.is_file()}
     target.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(target, "w") as archive:
         for name in sorted(files):
-            if "/sphinxext/" not in name:  # it needs Sphinx
-                entry = zipfile.ZipInfo(name)  # dated 1980, whenever it is built
+            if not any(part.startswith(("_static", "_templates", "__pycache__", "sphinxext")) for part in name.parts):
+                entry = zipfile.ZipInfo(f"{package.name}/{name.as_posix()}")  # dated 1980, whenever it is built
                 archive.writestr(entry, files[name].read_bytes(), zipfile.ZIP_DEFLATED, 9)
 
 
