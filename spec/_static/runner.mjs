@@ -40,6 +40,7 @@ class Block {
     this.listing = isCell ? box.querySelector(".cell_input .highlight") : box;
     this.pre = this.listing.querySelector("pre");
     this.text = this.pre.textContent.trimEnd();
+    this.barred = box.matches(".tag_starts-a-program");
     this.varies = box.matches(".tag_solver-chooses");
     this.built = isCell ? box.querySelector(".cell_output") : null;
     this.place = element("div", { className: "run-output", hidden: true });
@@ -54,7 +55,9 @@ class Block {
       reset: this.button("Reset", () => this.reset()),
       resetAll: this.button("Reset page", () => blocks.forEach((block) => block.reset())),
     };
-    this.bar.append(...Object.values(this.buttons), this.state);
+    if (this.barred) this.say("Cannot be run in the page: it starts another program");
+    else this.bar.append(...Object.values(this.buttons));
+    this.bar.append(this.state);
     (isCell ? box.querySelector(".cell_input") : box).after(this.bar);
     (isCell ? box : this.bar)[isCell ? "append" : "after"](this.place);
     this.refresh();
@@ -177,7 +180,7 @@ async function runUpTo(block) {
     block.say(python.ready ? "Running… " : "Loading Python… ", stop);
     await python.start();
     block.say("Running… ", stop);
-    const above = blocks.slice(0, blocks.indexOf(block));
+    const above = blocks.slice(0, blocks.indexOf(block)).filter((one) => !one.barred);
     const current = ran.length <= above.length && ran.every((code, at) => code === above[at].code);
     if (!current) ran = [];
     for (const next of [...above.slice(ran.length), block]) {
