@@ -251,6 +251,6 @@ def test_an_open_editor_and_its_output_fit_the_page(browser: Browser, address: s
     assert reader.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     axe = pytest.importorskip("axe_playwright_python.base", reason="needs the package axe-playwright-python")
     reader.page.evaluate(axe.AXE_SCRIPT)
-    found = reader.page.evaluate("() => axe.run({resultTypes: ['violations']})")
+    found = reader.page.evaluate("() => axe.run('article', {resultTypes: ['violations']})")
     assert [node["html"][:160] for violation in found["violations"] for node in violation["nodes"]] == []
     reader.close()
