@@ -11,13 +11,14 @@ from typing import Any, NoReturn, TextIO
 from specctrl import __version__
 from specctrl.commands_evidence import add_evidence
 from specctrl.commands_explore import add_explore
+from specctrl.commands_export import add_export
 from specctrl.commands_lockstep import add_lockstep
 from specctrl.commands_mutants import add_mutants
 from specctrl.commands_policies import add_policies
 from specctrl.commands_probe import add_probe
 from specctrl.commands_prove import add_prove
 from specctrl.commands_reference import add_reference
-from specctrl.commands_vectors import add_export, add_vectors
+from specctrl.commands_vectors import add_vectors
 from specctrl.parts import PARTS
 from specctrl.registers import REGISTERS, Register
 from specctrl.rules import RuleError, load_rules

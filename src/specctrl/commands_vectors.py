@@ -1,4 +1,4 @@
-"""``specctrl vectors`` and ``specctrl export``: the published set of scenarios."""
+"""``specctrl vectors``: the published set of scenarios."""
 
 import argparse
 import json
@@ -137,39 +137,3 @@ def _generate(options: argparse.Namespace, folder: Path) -> int:
 WHAT: dict[str, Callable[[argparse.Namespace, Path], int]] = {
     "check": _check, "list": _list, "new": _new, "release": _release, "generate": _generate,
 }
-
-
-EXPORT_EPILOG = """\
-FILE ends in .tar or .tar.gz; anything else is a folder, which must be new or empty.
-The same sources give the same bytes.  An index.json in it says of each scenario its level, operations, rules,
-profile and the sha256 of its content.
-
-exit status:
-  0; 2 for a set that is not valid, or a file that cannot be written
-
-examples:
-  specctrl export vectors vectors.tar.gz
-  specctrl export vectors ./vectors-0.1.0
-"""
-
-
-def add_export(command: Command, commands: Any) -> None:
-    """Add ``export`` to the command line."""
-    parser = command(commands, "export", export_command, "write the scenarios to an archive or a folder", EXPORT_EPILOG)
-    parser.add_argument("what", choices=["vectors"])
-    parser.add_argument("target", type=Path, metavar="FILE")
-
-
-def export_command(options: argparse.Namespace) -> int:
-    """``specctrl export vectors FILE``."""
-    from specctrl.export import export
-    from specctrl.rules import data_folder
-    from specctrl.scenario import Invalid
-
-    try:
-        number = export(data_folder("vectors"), options.target)
-    except (Invalid, OSError) as error:
-        print(f"specctrl: {error}", file=sys.stderr)
-        return 2
-    print(f"{number} files in {options.target}")
-    return 0

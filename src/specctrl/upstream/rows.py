@@ -1,0 +1,103 @@
+"""Rows for tables that upstream trees have already, from the register tables.
+
+``x86/msrs_test.c`` of the KVM selftests writes a value, reads it back in the guest and in userspace, and expects #GP
+for a reserved bit, or for every access where the guest lacks the feature.
+``x86/msr.c`` of kvm-unit-tests writes and reads back, in a guest that has the MSR.
+"""
+
+from specctrl.registers import MSR_VIRTUAL_MITIGATION_CTRL, REGISTERS, Register
+from specctrl.upstream.selftest import cpuid_bit, msr_name
+
+_SPEC_CTRL = REGISTERS["IA32_SPEC_CTRL"]
+_ENUMERATION = REGISTERS["MSR_VIRTUAL_ENUMERATION"]
+_ENUM = REGISTERS["MSR_VIRTUAL_MITIGATION_ENUM"]
+_CTRL = REGISTERS["MSR_VIRTUAL_MITIGATION_CTRL"]
+
+
+def reserved_bit(register: Register) -> int:
+    """The highest bit that no field of a register defines.
+
+    >>> hex(reserved_bit(REGISTERS["IA32_SPEC_CTRL"]))
+    '0x8000000000000000'
+    """
+    return max(1 << bit for bit in range(register.width) if not register.defined >> bit & 1)
+
+
+def _by_feature() -> dict[str, int]:
+    """The bits of IA32_SPEC_CTRL that each feature brings, in the order of the fields."""
+    bits: dict[str, int] = {}
+    for field in _SPEC_CTRL:
+        bits[field.exists_when] = bits.get(field.exists_when, 0) | field.mask
+    return bits
+
+
+def _meaning(bits: int) -> str:
+    return ", ".join(field.name for field in _SPEC_CTRL if field.mask & bits)
+
+
+_MSRS_HEAD = """\
+/*
+ * Rows for tools/testing/selftests/kvm/x86/msrs_test.c, generated from the register tables
+ * of the executable specification of virtual IA32_SPEC_CTRL.
+ *
+ * For Intel: other vendors enumerate IA32_SPEC_CTRL elsewhere, so guard the rows with
+ * host_cpu_is_intel.  The second feature of MSR_TEST2 keeps the rows of a single bit from expecting #GP of the
+ * whole MSR.  {ctrl} is there only for a vCPU to which userspace
+ * announces it; before the first KVM_RUN:
+ *
+ *	vcpu_set_msr(vcpu, {enumeration}, {enumeration_bits:#x});
+ *	vcpu_set_msr(vcpu, {enum}, {enum_bits:#x});
+ *
+ * {enumeration} and {enum} have no rows:
+ * the guest can only read them, and these macros write.
+ */
+"""
+
+
+def msrs_rows() -> str:
+    """Rows for the selftest ``x86/msrs_test.c``: definitions for the top of the file, then the rows."""
+    head = _MSRS_HEAD.format(ctrl=_CTRL.name, enumeration=_ENUMERATION.name, enum=_ENUM.name,
+                             enumeration_bits=_ENUMERATION.defined, enum_bits=_ENUM.defined)
+    lines = [head]
+    for feature in _by_feature():
+        if feature != "SPEC_CTRL":
+            subleaf, bit = cpuid_bit(feature)
+            lines.append(f"#ifndef X86_FEATURE_{feature}\n#define X86_FEATURE_{feature}"
+                         f"\tKVM_X86_CPU_FEATURE(0x7, {subleaf}, EDX, {bit})\n#endif\n")
+    lines.append("\n/* The rows. */\n")
+    name, reserved = msr_name(_SPEC_CTRL.number), reserved_bit(_SPEC_CTRL)
+    for feature, bits in _by_feature().items():
+        lines.append(f"/* {_meaning(bits)} */\n")
+        if feature == "SPEC_CTRL":
+            lines.append(f"MSR_TEST({name}, {bits:#x}, {reserved:#x}, SPEC_CTRL),\n")
+        else:
+            lines.append(f"MSR_TEST2({name}, {bits:#x}, {reserved:#x}, {feature}, SPEC_CTRL),\n")
+    lines.append(f"/* {', '.join(field.name for field in _CTRL)} */\n")
+    lines.append(f"MSR_TEST({msr_name(MSR_VIRTUAL_MITIGATION_CTRL)}, {_CTRL.defined:#x}, "
+                 f"{reserved_bit(_CTRL):#x}, ARCH_CAPABILITIES),\n")
+    return "".join(lines)
+
+
+_UNIT_HEAD = """\
+/*
+ * Rows for x86/msr.c of kvm-unit-tests, generated from the register tables of the executable
+ * specification of virtual IA32_SPEC_CTRL.
+ *
+ * That table asks for no feature: each row fails in a guest that lacks the CPUID bit named
+ * above it, so take those that every CPU model of your unittests.cfg has, or guard them.
+ * No bit is kept (the last argument): the guest reads back what it wrote, forced bits
+ * included.
+ */
+"""
+
+
+def unit_test_rows() -> str:
+    """Rows for the table of kvm-unit-tests' ``x86/msr.c``."""
+    lines = [_UNIT_HEAD]
+    for feature, bits in _by_feature().items():
+        subleaf, bit = cpuid_bit(feature)
+        lines.append(f"/* {_meaning(bits)}: CPUID.(7,{subleaf}):EDX[{bit}], {feature} */\n")
+        lines.append(f"MSR_TEST({msr_name(_SPEC_CTRL.number)}, {bits:#x}, 0),\n")
+    lines.append(f"/* Only under a VMM that announces it: {', '.join(field.name for field in _CTRL)} */\n")
+    lines.append(f"MSR_TEST({msr_name(MSR_VIRTUAL_MITIGATION_CTRL)}, {_CTRL.defined:#x}, 0),\n")
+    return "".join(lines)
