@@ -44,9 +44,9 @@ def add_vectors(command: Command, commands: Any) -> None:
     add_selection(listing)
     listing.add_argument("--json", action="store_true", help="print the index of those scenarios as JSON")
     new = parts.add_parser("new", help="write a skeleton")
-    new.add_argument("id", metavar="ID")
+    new.add_argument("id", metavar="ID", help="the id, which names the file too")
     release = parts.add_parser("release", help="enter everything new into RELEASED.json")
-    release.add_argument("version", metavar="VERSION")
+    release.add_argument("version", metavar="VERSION", help="the version, as 0.1.0")
     generate = parts.add_parser("generate", help="make the generated scenarios again")
     generate.add_argument("--check", action="store_true", help="change nothing; say what would change")
 

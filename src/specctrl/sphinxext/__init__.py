@@ -52,7 +52,8 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_config_value("spec_counts", {}, "html", dict)
     app.add_config_value("page_runner", False, "html", bool)
 
-    app.setup_extension("specctrl.sphinxext.policies")
+    for part in ("policies", "creference", "upstream", "commands"):
+        app.setup_extension(f"specctrl.sphinxext.{part}")
     app.add_domain(SpecDomain)
     app.add_role("rule", RuleRole())
     app.add_directive("rule", RuleDirective)

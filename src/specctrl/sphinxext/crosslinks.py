@@ -34,7 +34,7 @@ class Crosslinks(SphinxPostTransform):
         for foot in list(self.document.findall(rule_evidence)):
             foot.replace_self(beneath(domain, foot["rule"], docname))
         for frame in self.document.findall(nodes.container):
-            if "spec-source" in frame["classes"]:
+            if "spec-source" in frame["classes"] and "name" in frame:  # what is in C has no name here
                 _rules_of_listing(domain, frame, docname)
         for entry in self.document.findall(desc):
             if entry["domain"] == "py":

@@ -89,10 +89,11 @@ def visit_listing(self: HTML5Translator, node: listing_block) -> None:
     numbers = node["numbers"]
     width = len(str(numbers[-1]))
     options: dict[str, Any] = {"linenos": "inline", "location": node}
-    html = self.highlighter.highlight_block(node.astext(), "python", **options)
+    language = node["language"]
+    html = self.highlighter.highlight_block(node.astext(), language, **options)
     following = iter(numbers)
     html = _NUMBER.sub(lambda mark: f"{mark[1]}{next(following):>{width}}{mark[2]}", html)
     label = self.attval(node["label"])
     html = html.replace("<pre>", f'<pre tabindex="0" role="group" aria-label="{label}">', 1)
-    self.body.append(f'<div class="highlight-python notranslate">{html}</div>\n')
+    self.body.append(f'<div class="highlight-{language} notranslate">{html}</div>\n')
     raise nodes.SkipNode

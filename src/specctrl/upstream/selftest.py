@@ -131,8 +131,12 @@ def _comment(text: str) -> str:
 
 
 def _wrapped(text: str, indent: str) -> str:
-    return textwrap.fill(text, 78, initial_indent=indent, subsequent_indent=indent + "  ", break_long_words=False,
-                         break_on_hyphens=False) + "\n"
+    """Text broken behind commas and before bars only, and in no innermost pair of braces."""
+    kept = re.sub(r"\{[^{}]{,60}\}", lambda inner: inner[0].replace(" ", "\0"), text)
+    kept = re.sub(r"(?<!,) (?!\|)", "\0", kept)
+    lines = textwrap.wrap(kept, 78, initial_indent=indent, subsequent_indent=indent + "  ", break_long_words=False,
+                          break_on_hyphens=False)
+    return "\n".join(lines).replace("\0", " ") + "\n"
 
 
 def _flags(names: Iterable[str]) -> str:
