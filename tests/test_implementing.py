@@ -28,12 +28,13 @@ def test_the_steps_are_in_the_order_of_the_levels():
         assert {level} == set(named)
 
 
-def test_every_step_has_a_function_a_command_and_a_mistake():
+def test_every_step_has_its_state_a_function_a_command_and_a_mistake():
     steps = re.split(r"^### ", PAGE.partition("\n(implementing-all)=")[0], flags=re.MULTILINE)[1:]
     for step in steps:
         assert "```{creference} " in step, step[:40]
         assert step.count("\n$ specctrl run vectors") == 1, step[:40]
-        assert step.count("\nMistake: ") == 1, step[:40]
+        assert step.count("\n**State") == 1, step[:40]
+        assert step.count("\n**Mistake:** ") == 1, step[:40]
 
 
 def test_every_function_is_in_the_header():

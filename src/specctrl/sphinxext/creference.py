@@ -64,7 +64,8 @@ class CReferenceDirective(SphinxDirective):
         caption = nodes.paragraph("", "", link, nodes.inline("", found.name, classes=["spec-source-name"]))
         caption["classes"] = ["spec-source-caption"]
         lines = found.text.count("\n") + 1
-        block = listing_block(found.text, found.text, language="c",
+        shown = found.text.expandtabs(8)  # a tab behind a line number would end elsewhere
+        block = listing_block(shown, shown, language="c",
                               numbers=list(range(found.first, found.first + lines)))
         block["label"] = f"{found.name}, {where}"
         foot = nodes.paragraph("", "", classes=["spec-source-foot"])

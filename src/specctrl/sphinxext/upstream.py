@@ -48,11 +48,11 @@ class UpstreamDirective(SphinxDirective):
         link = nodes.reference("", "", code(file), refuri=f"{up}{FOLDER}/{file}", internal=True)
         link["classes"] = ["spec-download"]
         shown = "" if (first, last) == (0, len(lines)) else f", of which lines {first + 1} to {last} are shown"
-        said = f" · {len(lines)} lines{shown}"
-        caption = nodes.paragraph("", "", link, nodes.Text(said), classes=["spec-source-caption"])
+        said = f"{len(lines)} lines{shown}"
+        caption = nodes.paragraph("", "", link, nodes.inline("", said), classes=["spec-source-caption"])
         text = "\n".join(lines[first:last])
         block = nodes.literal_block(text, text, language=SHAPES[name].language)
-        frame = nodes.container("", caption, block, classes=["spec-upstream"], ids=[f"upstream-{name}"])
+        frame = nodes.container("", caption, block, classes=["spec-source", "spec-upstream"], ids=[f"upstream-{name}"])
         self.set_source_info(frame)
         return [frame]
 
