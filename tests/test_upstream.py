@@ -95,6 +95,7 @@ class TestCases:
 
     def test_every_scenario_is_a_case_or_is_left_out_for_a_reason(self):
         assert len(PUBLISHED) == len(CASES) + LEFT.total()
+        assert all(number > 0 and why for why, number in LEFT.items())
         assert len(CASES) > 100
 
     def test_on_every_host_that_fits_the_emulator_shows_what_a_case_expects(self):
@@ -123,6 +124,17 @@ class TestCases:
         refused = {"op": "wrmsr", "msr": "IA32_SPEC_CTRL", "value": "0x404", "expect": {"fault": "#GP"}}
         case = case_of(document(CREATE, refused, host=gone))
         assert {"BHI_CTRL", "SSBD"} <= set(case.lacks)
+
+    def test_what_the_guests_cpuid_shows_is_needed(self):
+        shown = {"op": "create_vcpu", "features": ["SPEC_CTRL", "BHI_CTRL", "PSFD"]}
+        case = case_of(document(shown, {"op": "rdmsr", "msr": "IA32_SPEC_CTRL", "expect": {"value": 0}}))
+        assert {"SPEC_CTRL", "BHI_CTRL", "PSFD"} == set(case.needs)
+
+    def test_after_each_instruction_of_the_guest_its_vcpu_exits(self):
+        read = {"op": "rdmsr", "vcpu": 1, "msr": "IA32_SPEC_CTRL"}
+        longer = with_exits(document(CREATE, {"op": "create_vcpu", "vcpu": 1}, read).steps)
+        assert ["create_vcpu", "create_vcpu", "rdmsr", "exit"] == [step.op for step in longer]
+        assert 1 == longer[-1].args["vcpu"]
 
     def test_the_guests_view_is_read(self):
         write = {"op": "wrmsr", "msr": "IA32_SPEC_CTRL", "value": "0x5"}
