@@ -74,10 +74,17 @@ class TestTable:
         assert set() == {key for key in missed if not any(TABLE["mutants"][key].values())} - set(TABLE["survivors"])
 
 
+def with_any_page(said):
+    """What is said of a mutant, with any page as good as another: a new page may be the first to notice it."""
+    return {**said, "pages": bool(said["pages"])}
+
+
 class TestRun:
     def test_a_sample_gives_what_is_stored(self):
         found = dict(run_all([MUTANTS[key] for key in SAMPLE]))
-        assert {key: TABLE["mutants"][key] for key in SAMPLE} == found
+        stored = {key: TABLE["mutants"][key] for key in SAMPLE}
+        assert {key: with_any_page(said) for key, said in stored.items()} == {
+            key: with_any_page(said) for key, said in found.items()}
         assert [] == survivors(found)
 
     @pytest.mark.parametrize("name", ["with_the_control_wrmsr_merges", "new_vcpu_starts_with_the_vms_pair"])
