@@ -57,7 +57,8 @@ class TestTable:
             "gone: in the table, but no mutant of the code",
             f"{key}: survives without an explanation",
             "gone: explained, but noticed",
-            "lost: shown to the proofs, but no mutant of a function that handles a word",
+            "lost: shown to the theorems, but no mutant of a function that handles a word",
+            f"{new}: not shown to the theorems; run specctrl mutants --proofs",
             "c: refutes no mutant",
         ] == complaints(table, [key, new])
 

@@ -97,6 +97,8 @@ KINDS: dict[str, Callable[[], Any]] = {
     "vectors": _vectors, "generated": _generated, "pages": _pages, "exploration": _exploration,
 }
 """What every mutant is shown to; vectors are those written by hand."""
+MISSING = "missing"
+"""What is said in place of all else when a module is not installed."""
 PROOF = "proof"
 """What the mutants of functions that handle a word are shown to as well."""
 Task = tuple[str, ...]
@@ -126,6 +128,9 @@ def judge(kinds: Iterable[str], proofs: Iterable[Task] = ()) -> None:
             said[kind] = prove() if kind == PROOF else (KINDS | REST)[kind]()
         except _NoEnd:
             said[kind] = "does not end"
+        except ModuleNotFoundError as error:  # no mutant's doing: something is not installed
+            said = {MISSING: error.name}
+            break
         except Exception as error:
             said[kind] = f"stops: {type(error).__name__}"
         signal.alarm(0)
@@ -170,6 +175,8 @@ class Bench:
         if done.returncode:  # the package cannot even be imported
             return dict.fromkeys(kinds, "does not start")
         said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        if MISSING in said:
+            raise RuntimeError(f"{said[MISSING]} is not installed; nothing can be said of a mutant")
         return said
 
 
@@ -264,8 +271,10 @@ def complaints(table: dict[str, Any], keys: Iterable[str]) -> list[str]:
         *(f"{key}: in the table, but no mutant of the code" for key in sorted(known - now)),
         *(f"{key}: survives without an explanation" for key in sorted(alive) if not table["survivors"].get(key)),
         *(f"{key}: explained, but noticed" for key in sorted(set(table["survivors"]) - alive)),
-        *(f"{key}: shown to the proofs, but no mutant of a function that handles a word"
+        *(f"{key}: shown to the theorems, but no mutant of a function that handles a word"
           for key in sorted(set(table["proofs"]) - set(of_words(keys)))),
+        *(f"{key}: not shown to the theorems; run specctrl mutants --proofs"
+          for key in sorted(set(of_words(keys)) - set(table["proofs"]))),
         *(f"{name}: refutes no mutant" for name, key in table["theorems"].items() if key not in now),
     ]
 

@@ -6,11 +6,10 @@ the function.  A mutant is refuted by the first theorem that fails.
 """
 
 import sys
-from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 
 from specctrl.kvm.variant import SPEC
-from specctrl.mutants import MODULES, PACKAGE, source_of
+from specctrl.mutants import MODULES, source_of
 from specctrl.prove import Task, manifest, prove
 from specctrl.theorems import THEOREMS
 from specctrl.touching import linked
@@ -38,16 +37,14 @@ def proofs_of_links(key: str) -> list[Task]:
 
 def reached() -> dict[str, list[str]]:
     """Prove every theorem of the unchanged code, and record for each function, by module and name, which run it."""
-    modules = {str(source_of(module).relative_to(PACKAGE)): module for module in MODULES}
+    modules = {str(source_of(module)): module for module in MODULES}
     found: dict[str, list[str]] = {}
     for name in by_paths():
-        called: set[str] = set()
+        called: set[CodeType] = set()
 
-        def note(frame: FrameType, event: str, _: object, called: set[str] = called) -> None:
-            if event == "call" and PACKAGE in (path := Path(frame.f_code.co_filename)).parents:
-                module = modules.get(str(path.relative_to(PACKAGE)))
-                if module:
-                    called.add(f"{module}:{frame.f_code.co_qualname}")
+        def note(frame: FrameType, event: str, _: object, called: set[CodeType] = called) -> None:
+            if event == "call":
+                called.add(frame.f_code)
 
         watched.cache_clear()  # else a summary that an earlier proof made hides the function
         sys.setprofile(note)
@@ -55,8 +52,9 @@ def reached() -> dict[str, list[str]]:
             prove(SPEC, ("theorem", name))
         finally:
             sys.setprofile(None)
-        for function in called:
-            found.setdefault(function, []).append(name)
+        for code in called:
+            if code.co_filename in modules:
+                found.setdefault(f"{modules[code.co_filename]}:{code.co_qualname}", []).append(name)
     return found
 
 
