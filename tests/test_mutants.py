@@ -7,7 +7,7 @@ import pytest
 
 from specctrl.cli import main
 from specctrl.mutants import MODULES, OPERATORS, all_mutants, mutants_of, source_of, spread
-from specctrl.planting import KINDS, PROOF, complaints, figures, run_all, stored, survivors
+from specctrl.planting import KINDS, PROOF, Bench, complaints, figures, run_all, stored, survivors
 from specctrl.prove import manifest
 from specctrl.refuting import BUDGET, other_proofs, proofs_of_links, refuted_by
 from specctrl.theorems import THEOREMS
@@ -81,6 +81,10 @@ def with_any_page(said):
 
 
 class TestRun:
+    def test_the_project_as_it_is_is_noticed_by_nothing(self, tmp_path):
+        kinds = ("vectors", "generated", "pages")
+        assert dict.fromkeys(kinds) == Bench(tmp_path / "copy").run(None, kinds)
+
     def test_a_sample_gives_what_is_stored(self):
         found = dict(run_all([MUTANTS[key] for key in SAMPLE]))
         stored = {key: TABLE["mutants"][key] for key in SAMPLE}

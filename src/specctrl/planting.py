@@ -24,8 +24,8 @@ from typing import Any
 from specctrl.mutants import MODULES, PACKAGE, Mutant, source_of
 from specctrl.touching import of_words
 
-NOT_RUN = ("claims", "defects", "mutants", "scenarios")
-"""Pages that repeat proofs, explorations, this table or the scenarios, and so are no evidence of their own here."""
+NOT_RUN = ("c-reference", "claims", "defects", "mutants", "scenarios")
+"""Pages that repeat proofs, explorations, this table or the scenarios, or need files beside the package."""
 DEPTH = 4
 """Events in the histories that are explored: this many at most."""
 TESTS = tuple(f"tests/test_{module.split('.')[-1]}.py" for module in MODULES)
