@@ -48,16 +48,17 @@ class PostingDirective(SphinxDirective):
         head = nodes.paragraph("", "", nodes.strong("", patch.title), nodes.Text(f" · {by}"))
         rows = [self._row(hunk) for hunk in patch.hunks]
         block = nodes.container("", head, classes=["spec-posting"])
-        block += scrolling(f"Patch {patch.number}, hunk by hunk", table(("Hunk", "Rules", "Verdict"), rows))
+        block += scrolling(f"Patch {patch.number}, hunk by hunk", table(("Hunk and verdict", "Rules"), rows))
         self.set_source_info(block)
         return block
 
     def _row(self, hunk: Hunk) -> list[list[nodes.Node]]:
         rules = joined(reference("rule", rule, self.env.docname) for rule in hunk.rules)
-        verdict: list[nodes.Node] = [badge(hunk.verdict.replace(" ", "-"), "verdict")]
+        said: list[nodes.Node] = [nodes.strong("", hunk.place), nodes.Text(f". {hunk.does} ")]
+        said.append(badge(hunk.verdict.replace(" ", "-"), "verdict"))
         if hunk.defects:
-            verdict += [nodes.Text(" "), *joined(self._defect(defect) for defect in hunk.defects)]
-        return [[nodes.strong("", hunk.place), nodes.Text(f": {hunk.does}")], rules, verdict]
+            said += [nodes.Text(" "), *joined(self._defect(defect) for defect in hunk.defects)]
+        return [said, rules]
 
     def _defect(self, defect: str) -> nodes.Node:
         """Refer to where a defect is explained."""
