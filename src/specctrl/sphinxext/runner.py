@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "_static/python"
 PACKAGE = "specctrl.zip"
-DATA = ("spec", "vectors", "reference/c")
+DATA = ("spec", "vectors", "reference/c", "reference/upstream")
 """What the package reads besides itself; the pages and their code do."""
 PLAYGROUND = 'id="playground-here"'
 LACKS_Z3 = "Z3 for WebAssembly could not be fetched when this site was built"
