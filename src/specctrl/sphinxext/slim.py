@@ -15,6 +15,14 @@ _PLAIN = re.compile(r'<span class="[nopw]">([^<]*)</span>')
 
 _FOLDED = re.compile(r'<summary>\s*<p class="collapsed[^>]*>Show code cell source</p>.*?</summary>', re.DOTALL)
 
+_WORD = re.compile(r'<span class="pre">([^<]*)</span>')
+"""A word of code in running text; where it may break, the style sheet and the site's script say."""
+
+_LITERAL = re.compile(r'<code class="docutils literal notranslate">')
+
+_TITLE = re.compile(r'(<a class="reference internal"[^>]*?) title="[^"]*"')
+"""What a link says when it is pointed at: the name of what it leads to, which mostly is its text."""
+
 _UNUSED = re.compile(r"mystnb\.[0-9a-f]+\.css")
 """Forty kilobytes, mostly for coloured terminals; ``spec.css`` says what cells look like."""
 
@@ -24,7 +32,7 @@ def slim(
 ) -> None:
     """Slim one page."""
     if isinstance(context.get("body"), str):
-        context["body"] = _FOLDED.sub("<summary>Code</summary>", plain_code(context["body"]))
+        context["body"] = _FOLDED.sub("<summary>Code</summary>", plain_text(plain_code(context["body"])))
     context["css_files"] = [
         sheet for sheet in context.get("css_files", ()) if not _UNUSED.search(str(getattr(sheet, "filename", sheet)))
     ]
@@ -37,6 +45,15 @@ def plain_code(html: str) -> str:
     '<span class="k">if</span> mask'
     """
     return _PLAIN.sub(r"\1", html)
+
+
+def plain_text(html: str) -> str:
+    """Take the frames off words of code in running text, and the names that links repeat.
+
+    >>> plain_text('<code class="docutils literal notranslate"><span class="pre">0x48</span></code>')
+    '<code class="literal">0x48</code>'
+    """
+    return _TITLE.sub(r"\1", _LITERAL.sub('<code class="literal">', _WORD.sub(r"\1", html)))
 
 
 def slim_styles(app: Sphinx, exception: Exception | None) -> None:
