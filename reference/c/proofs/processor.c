@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR MIT) */
+/* RDMSR and WRMSR of IA32_SPEC_CTRL in VMX non-root operation, for all inputs. */
+#include "any.h"
+
+/* The shadow is read, or the MSR without the control; an intercepted read gives nothing. */
+void guest_rdmsr(void)
+{
+	struct specctrl_cpu cpu = nondet_cpu();
+	struct specctrl_vmcs vmcs = nondet_vmcs();
+	u64 before = nondet_u64();
+	u64 value = before;
+	enum specctrl_result result = specctrl_cpu_guest_rdmsr(&cpu, &vmcs, &value);
+
+	assert((result == SPECCTRL_VM_EXIT) == (!vmcs.use_msr_bitmap || vmcs.intercept_read));
+	if (result == SPECCTRL_DONE)
+		assert(value == (vmcs.virtualize ? vmcs.shadow : cpu.spec_ctrl));
+	else
+		assert(value == before);
+	reachable(result == SPECCTRL_DONE && vmcs.virtualize && value != cpu.spec_ctrl);
+}
+
+/*
+ * With the control: masked bits stay, the others and the shadow take the
+ * operand, #GP if and only if the merge is refused, and then nothing changed.
+ */
+void guest_wrmsr(void)
+{
+	struct specctrl_cpu cpu = nondet_cpu(), cpu_before = cpu;
+	struct specctrl_vmcs vmcs = nondet_vmcs(), vmcs_before = vmcs;
+	u64 operand = nondet_u64(), merged = 0;
+	u32 nr = any_bit_number(), i;
+	enum specctrl_result result;
+
+	for (i = 0; i < 64; i++)
+		merged |= (bit(vmcs.mask, i) ? bit(cpu.spec_ctrl, i) : bit(operand, i)) * (1ULL << i);
+	assume(vmcs.virtualize);
+	result = specctrl_cpu_guest_wrmsr(&cpu, &vmcs, operand);
+
+	assert(vmcs.mask == vmcs_before.mask);
+	assert((result == SPECCTRL_VM_EXIT) == (!vmcs.use_msr_bitmap || vmcs.intercept_write));
+	if (result != SPECCTRL_VM_EXIT)
+		assert((result == SPECCTRL_GP) == (!cpu.writable || (merged & ~cpu.writable)));
+	if (result == SPECCTRL_DONE) {
+		assert(cpu.spec_ctrl == merged);
+		assert(!bit(vmcs.mask, nr) || bit(cpu.spec_ctrl, nr) == bit(cpu_before.spec_ctrl, nr));
+		assert(vmcs.shadow == operand);
+	} else {
+		assert(cpu.spec_ctrl == cpu_before.spec_ctrl && vmcs.shadow == vmcs_before.shadow);
+	}
+	reachable(result == SPECCTRL_DONE && (operand & ~cpu.writable) && cpu.spec_ctrl != operand);
+}
+
+/* Without the control the MSR itself is written, whatever mask and shadow hold. */
+void guest_wrmsr_plain(void)
+{
+	struct specctrl_cpu cpu = nondet_cpu();
+	struct specctrl_vmcs vmcs = nondet_vmcs();
+	u64 operand = nondet_u64(), before = cpu.spec_ctrl, shadow = vmcs.shadow;
+	enum specctrl_result result;
+
+	assume(!vmcs.virtualize);
+	result = specctrl_cpu_guest_wrmsr(&cpu, &vmcs, operand);
+	assert(vmcs.shadow == shadow);
+	assert(cpu.spec_ctrl == (result == SPECCTRL_DONE ? operand : before));
+	if (result == SPECCTRL_DONE)
+		assert(!(operand & ~cpu.writable));
+	reachable(result == SPECCTRL_DONE && vmcs.mask && operand != before);
+}

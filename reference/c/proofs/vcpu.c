@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: (GPL-2.0 OR MIT) */
+/*
+ * One vCPU at level 1.  Creation leads to a state in which the invariant holds;
+ * each step leads from any such state, on any host, with any arguments, to such
+ * a state.  The MSR filter answers anything.
+ *
+ * An instruction of the guest is proven by its steps, each by itself: the
+ * processor's access, the exit, what KVM performs, and the entry.
+ */
+#include "any.h"
+
+static struct specctrl_host host;
+static struct specctrl_vm vm;
+static struct specctrl_vcpu vcpu;
+
+static bool any_filter(const struct specctrl_vm *the_vm, u32 msr, bool write)
+{
+	(void)the_vm, (void)msr, (void)write;
+	return nondet_bool();
+}
+
+/* Any host: the control comes with the MSR, and the MSR can hold the host's own value. */
+static void any_host(void)
+{
+	host = nondet_host();
+	assume(!host.has_control || specctrl_host_has(&host, SPECCTRL_HAS_SPEC_CTRL));
+	assume(specctrl_is_subset(host.spec_ctrl, specctrl_writable_bits(host.features)));
+	vm = nondet_vm();
+	vm.host = &host;
+	vm.msr_allowed = any_filter;
+}
+
+/* What the guest would read now. */
+static u64 view(void)
+{
+	if (!vcpu.cpu.non_root || vcpu.vmcs01.intercept_write)
+		return vcpu.guest_view;
+	return host.has_control ? vcpu.vmcs01.shadow : vcpu.cpu.spec_ctrl;
+}
+
+static u64 merged_view(void)
+{
+	return specctrl_merge(view(), vcpu.force_mask, vcpu.force_value);
+}
+
+/* What never changes after creation, and level 1. */
+static bool constants_hold(void)
+{
+	const struct specctrl_vmcs *vmcs = &vcpu.vmcs01;
+
+	return vcpu.vm == &vm && vcpu.loaded == SPECCTRL_VMCS01 &&
+	       vcpu.cpu.writable == specctrl_writable_bits(host.features) &&
+	       vcpu.cpu.has_control == host.has_control && !vcpu.cpu.entry_loads_shadow &&
+	       vmcs->virtualize == host.has_control && vmcs->use_msr_bitmap &&
+	       !vmcs->entry_load.present && !vmcs->exit_store.present && !vmcs->exit_load.present;
+}
+
+/* The pair in force is userspace's with the report on top; userspace's was accepted. */
+static bool force_holds(void)
+{
+	u64 mask = vcpu.user_mask, value = vcpu.user_value;
+
+	if ((mask || value) && !specctrl_can_force(&host, mask, value))
+		return false;
+	specctrl_overlay(&mask, &value, specctrl_requested(&host, vcpu.mitigation_ctrl));
+	return vcpu.force_mask == mask && vcpu.force_value == value;
+}
+
+/* What must be intercepted is. */
+static bool interception_holds(void)
+{
+	if (vcpu.passthrough)
+		return (vcpu.cpuid & SPECCTRL_HAS_SPEC_CTRL) &&
+		       (host.has_control || !vcpu.force_mask);
+	return vcpu.vmcs01.intercept_read && vcpu.vmcs01.intercept_write;
+}
+
+/* The register: the guest's merge while it runs, the host's own value otherwise. */
+static bool registers_hold(void)
+{
+	if (host.has_control &&
+	    (vcpu.vmcs01.mask != vcpu.force_mask || vcpu.vmcs01.shadow != view()))
+		return false;
+	if (!specctrl_host_has_msr(&host))
+		return !vcpu.guest_view && !vcpu.saved && !vcpu.cpu.spec_ctrl && !vcpu.passthrough;
+	if (!specctrl_is_subset(merged_view(), vcpu.cpu.writable))
+		return false;
+	if (!vcpu.cpu.non_root)
+		return vcpu.saved == merged_view() && vcpu.cpu.spec_ctrl == host.spec_ctrl;
+	return vcpu.cpu.spec_ctrl == merged_view() &&
+	       (!vcpu.vmcs01.intercept_write || vcpu.saved == merged_view());
+}
+
+static bool invariant(void)
+{
+	return constants_hold() && force_holds() && interception_holds() && registers_hold();
+}
+
+/* Any state of which the invariant is true; the guest runs, or KVM does. */
+static void any_state(bool guest_runs)
+{
+	any_host();
+	vcpu = nondet_vcpu();
+	vcpu.vm = &vm;
+	vcpu.loaded = SPECCTRL_VMCS01;
+	vcpu.cpu.non_root = guest_runs;
+	assume(invariant());
+}
+
+/* A new vCPU of a VM for which KVM_ENABLE_CAP was called with anything, or not at all. */
+void creation(void)
+{
+	any_host();
+	vm.user_mask = vm.user_value = 0;
+	vm.created_vcpus = 0;
+	specctrl_vm_enable_cap(&vm, nondet_u32(), nondet_u32(), nondet_u64(), nondet_u64());
+	specctrl_vcpu_create(&vcpu, &vm, nondet_u32());
+	assert(invariant());
+	assert(view() == 0);
+	reachable(vcpu.force_mask && vcpu.saved);
+}
+
+/* VM entry: the guest's merge is in the register, and the guest reads what it did. */
+void enter_guest(void)
+{
+	u64 before;
+
+	any_state(false);
+	before = view();
+	assert(specctrl_enter_guest(&vcpu) == SPECCTRL_DONE);
+	assert(invariant());
+	assert(vcpu.cpu.non_root && view() == before);
+	assert(!specctrl_host_has_msr(&host) || vcpu.cpu.spec_ctrl == merged_view());
+	reachable(vcpu.force_mask && vcpu.cpu.spec_ctrl != view());
+}
+
+/* VM exit: the saved value is what the register held, and the host's own is back. */
+void exit_guest(void)
+{
+	u64 before, register_before;
+
+	any_state(true);
+	before = view();
+	register_before = vcpu.cpu.spec_ctrl;
+	specctrl_exit_guest(&vcpu);
+	assert(invariant());
+	assert(!vcpu.cpu.non_root && view() == before);
+	assert(vcpu.cpu.spec_ctrl == host.spec_ctrl || !specctrl_host_has_msr(&host));
+	assert(vcpu.saved == register_before);
+	reachable(vcpu.saved != host.spec_ctrl && vcpu.saved != before);
+}
+
+/* The guest's WRMSR that does not exit: it reads the operand back, or took #GP. */
+void guest_write(void)
+{
+	u64 before, register_before, operand = nondet_u64();
+	enum specctrl_result result;
+
+	any_state(true);
+	assume(!specctrl_write_intercepted(&vcpu.vmcs01));
+	before = view();
+	register_before = vcpu.cpu.spec_ctrl;
+	result = specctrl_cpu_guest_wrmsr(&vcpu.cpu, &vcpu.vmcs01, operand);
+	assert(invariant());
+	assert(result == SPECCTRL_DONE || result == SPECCTRL_GP);
+	assert(view() == (result == SPECCTRL_DONE ? operand : before));
+	assert(result == SPECCTRL_DONE || vcpu.cpu.spec_ctrl == register_before);
+	reachable(result == SPECCTRL_DONE && vcpu.force_mask && vcpu.cpu.spec_ctrl != operand);
+}
+
+/* The guest's RDMSR that does not exit gives its view. */
+void guest_read(void)
+{
+	u64 value = 0;
+	enum specctrl_result result;
+
+	any_state(true);
+	assume(!vcpu.vmcs01.intercept_read);
+	result = specctrl_cpu_guest_rdmsr(&vcpu.cpu, &vcpu.vmcs01, &value);
+	assert(result == SPECCTRL_DONE && value == view());
+	reachable(vcpu.force_mask && value != vcpu.cpu.spec_ctrl);
+}
+
+/* A write that KVM performs, the guest's or userspace's: read back, or refused. */
+void performed_write(void)
+{
+	u64 before, operand = nondet_u64();
+	u32 refused;
+
+	any_state(false);
+	before = view();
+	if (nondet_bool())
+		refused = specctrl_emulate_wrmsr(&vcpu, MSR_IA32_SPEC_CTRL, operand);
+	else
+		refused = specctrl_do_set_msr(&vcpu, MSR_IA32_SPEC_CTRL, operand);
+	assert(invariant());
+	assert(view() == (refused ? before : operand));
+	reachable(!refused && vcpu.force_mask && vcpu.saved != operand);
+}
+
+/* A report that KVM takes: what this host can deliver is in force; the view stays. */
+void performed_report(void)
+{
+	u64 before, report = nondet_u64();
+	u32 refused;
+
+	any_state(false);
+	before = view();
+	if (nondet_bool())
+		refused = specctrl_emulate_wrmsr(&vcpu, MSR_VIRTUAL_MITIGATION_CTRL, report);
+	else
+		refused = specctrl_do_set_msr(&vcpu, MSR_VIRTUAL_MITIGATION_CTRL, report);
+	assert(invariant());
+	assert(view() == before);
+	assert(refused || specctrl_is_subset(specctrl_requested(&host, report) & ~vcpu.user_mask,
+					     vcpu.saved));
+	reachable(!refused && specctrl_requested(&host, report) && host.has_control);
+}
+
+/* KVM_ENABLE_CAP on the vCPU fd: in force, or refused and nothing changed; never the view. */
+void vcpu_enable_cap(void)
+{
+	u64 before, mask = nondet_u64(), value = nondet_u64(), old_mask, old_value;
+	int error;
+
+	any_state(false);
+	before = view();
+	old_mask = vcpu.force_mask;
+	old_value = vcpu.force_value;
+	error = specctrl_vcpu_enable_cap(&vcpu, nondet_u32(), nondet_u32(), mask, value);
+	assert(invariant());
+	assert(view() == before);
+	if (error)
+		assert(vcpu.force_mask == old_mask && vcpu.force_value == old_value);
+	else
+		assert((vcpu.saved & mask) == value);
+	reachable(!error && vcpu.force_mask != old_mask && (value & ~before));
+}
+
+/* A changed MSR filter: the invariant and the view stay. */
+void filter_changed(void)
+{
+	u64 before;
+
+	any_state(false);
+	before = view();
+	specctrl_msr_filter_changed(&vcpu);
+	assert(invariant());
+	assert(view() == before);
+	reachable(vcpu.passthrough && vcpu.vmcs01.intercept_write);
+}
+
+/* What INIT resets outside VMX operation and SMM: the view is 0, userspace's pair stays. */
+void init_reset(void)
+{
+	u64 mask, value;
+
+	any_state(false);
+	mask = vcpu.user_mask;
+	value = vcpu.user_value;
+	specctrl_init_reset(&vcpu);
+	assert(invariant());
+	assert(view() == 0 && vcpu.user_mask == mask && vcpu.user_value == value);
+	reachable(mask && vcpu.saved);
+}
