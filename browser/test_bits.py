@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from specctrl.contract import can_force
 from specctrl.parts import PARTS, resolve_host
 from specctrl.registers import REGISTERS
 from specctrl.words import WORD, is_subset, merge
@@ -28,6 +29,11 @@ WRITE = """async (rows) => {
     const {reads, holds, refused} = write(...words.map(parse), BigInt(data.parts[part]));
     return [reads, holds, refused].map(hex);
   });
+}"""
+REFUSAL = """async (rows) => {
+  const {refusal, parse} = await import("../_static/bits.mjs");
+  const data = await (await fetch("../_static/registers.json")).json();
+  return rows.map(([part, mask, value]) => refusal(parse(mask), parse(value), BigInt(data.supported[part])));
 }"""
 PARSE = """async (texts) => {
   const {parse, hex} = await import("../_static/bits.mjs");
@@ -63,13 +69,24 @@ def test_a_write_is_what_the_rules_make_of_it(view: Any) -> None:
         assert (refused == "0x0") is is_subset(merge(guest, mask, value), writable)
 
 
+def test_a_pair_is_refused_where_the_capability_refuses_it(view: Any) -> None:
+    choose = random.Random(3)
+    some = [0, 0x400, 0x40, 0x8, 0x440, 1 << 63, WORD, *(choose.getrandbits(11) for _ in range(30))]
+    rows = [(part, mask, value) for part in PARTS for mask in some for value in some]
+    found = view(PAGE).evaluate(REFUSAL, [[part, hex(mask), hex(value)] for part, mask, value in rows])
+    for (part, mask, value), said in zip(rows, found, strict=True):
+        nothing = mask == value == 0
+        assert (said == "") is (nothing or can_force(resolve_host(part), mask, value)), (part, hex(mask), hex(value))
+
+
 def test_what_is_no_value_is_refused_with_the_reason(view: Any) -> None:
     texts = ["0x401", " 1025 ", "0b101", "0xFFFF_ffff_ffff_ffff", str(2**63 + 1), "0x1" + "0" * 16]
-    texts += ["-1", "", "x", "1e3"]
+    texts += ["401H", "1<<63", "", "-1", "x", "1e3", "1<<64"]
     found = view(PAGE).evaluate(PARSE, texts)
     assert found[:5] == ["0x401", "0x401", "0x5", hex(WORD), hex(2**63 + 1)]
     assert found[5] == "more than 64 bits"
-    assert all(said.startswith("not a number") for said in found[6:])
+    assert found[6:9] == ["0x401", hex(1 << 63), "0x0"]
+    assert all(said.startswith("not a number") for said in found[9:])
 
 
 def test_by_hand(view: Any, site: str) -> None:
@@ -88,6 +105,7 @@ def test_by_hand(view: Any, site: str) -> None:
     other.locator(".spec-bits-out").first.get_by_text("the guest reads 0x8000000000000001").wait_for()
     box.get_by_label("Force mask").fill("0xzz")
     assert "not a number" in box.locator(".spec-bits-word").nth(1).inner_text()
+    assert out.inner_text() == ""
 
 
 def test_by_keyboard(view: Any) -> None:

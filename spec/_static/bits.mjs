@@ -5,8 +5,12 @@ const ALL = (1n << 64n) - 1n;
 
 /** The 64-bit value that a text says, in hexadecimal (0x…), binary (0b…) or decimal; an Error says why it says none. */
 export function parse(text) {
-  const plain = text.trim().replaceAll("_", "").toLowerCase();
-  if (!/^(0x[0-9a-f]+|0b[01]+|[0-9]+)$/.test(plain)) throw new Error("not a number: write 0x401, 0b1 or 1025");
+  let plain = text.trim().replaceAll("_", "").toLowerCase();
+  if (plain === "") return 0n;
+  const shift = /^1\s*<<\s*([0-9]+)$/.exec(plain);
+  if (shift && Number(shift[1]) < 64) return 1n << BigInt(shift[1]);
+  if (/^[0-9a-f]+h$/.test(plain)) plain = `0x${plain.slice(0, -1)}`;
+  if (!/^(0x[0-9a-f]+|0b[01]+|[0-9]+)$/.test(plain)) throw new Error("not a number: write 0x401, 401H, 0b1, 1<<10 or 1025");
   const value = BigInt(plain);
   if (value > ALL) throw new Error("more than 64 bits");
   return value;
@@ -28,6 +32,15 @@ export function decode(register, value) {
 
 /** What the processor holds when a guest with this view runs under this mask and value. */
 export const merge = (view, mask, value) => ((view & ~mask) | (value & mask)) & ALL;
+
+/** Why KVM_ENABLE_CAP refuses this pair on a part where these bits can be forced; "" if it does not, or nothing is forced. */
+export function refusal(mask, value, supported) {
+  if (!mask && !value) return "";
+  if (!supported) return "EINVAL: nothing can be forced on this part (cap.enable.needs-support)";
+  if (value & ~supported & ALL) return `EINVAL: ${hex(value & ~supported & ALL)} is not in the supported set ${hex(supported)} (cap.enable.value-supported)`;
+  if (value & ~mask & ALL) return `EINVAL: value bits outside the mask: ${hex(value & ~mask & ALL)} (cap.enable.value-in-mask)`;
+  return "";
+}
 
 /** What a guest's write comes to: what it reads back, what the processor holds, and the bits that make it fault. */
 export function write(view, mask, value, writable) {
@@ -58,6 +71,7 @@ function wordInput(label, text, changed) {
     } catch (error) {
       why.textContent = error.message;
       input.setAttribute("aria-invalid", "true");
+      changed(null);
     }
   });
   return { input, row: el("label", { className: "spec-bits-word" }, el("span", { textContent: label }), input, why) };
@@ -97,7 +111,12 @@ function explorer(register, data, given) {
   const forced = register.name === "IA32_SPEC_CTRL";
   const out = el("div", { className: "spec-bits-out", role: "status" });
   const link = el("a", { textContent: "link to this value" });
-  const word = wordInput(forced ? "The guest writes" : "Value", hex(state.view), (value) => set({ view: value }));
+  const wrong = new Set();
+  const setter = (name) => (value) => {
+    wrong[value === null ? "add" : "delete"](name);
+    set(value === null ? {} : { [name]: value });
+  };
+  const word = wordInput(forced ? "The guest writes" : "Value", hex(state.view), setter("view"));
   const { box, buttons } = grid(register, state, (value) => set({ view: value }, true));
   const body = el("div", { className: "spec-bits-body" }, word.row, box);
   if (forced) {
@@ -105,8 +124,8 @@ function explorer(register, data, given) {
     part.value = state.part;
     part.addEventListener("change", () => set({ part: part.value }));
     body.append(
-      wordInput("Force mask", hex(state.mask), (value) => set({ mask: value })).row,
-      wordInput("Force value", hex(state.value), (value) => set({ value })).row,
+      wordInput("Force mask", hex(state.mask), setter("mask")).row,
+      wordInput("Force value", hex(state.value), setter("value")).row,
       el("label", { className: "spec-bits-word" }, el("span", { textContent: "Processor" }), part),
     );
   }
@@ -114,11 +133,17 @@ function explorer(register, data, given) {
 
   function set(change, rewrite = false) {
     Object.assign(state, change);
+    if (rewrite) wrong.delete("view");
     if (rewrite) word.input.value = hex(state.view);
     draw();
   }
 
   function draw() {
+    link.hidden = wrong.size > 0;
+    if (wrong.size > 0) {
+      out.replaceChildren();
+      return;
+    }
     buttons.forEach((button, bit) => {
       const on = Boolean((state.view >> BigInt(bit)) & 1n);
       button.setAttribute("aria-pressed", String(on));
@@ -130,7 +155,8 @@ function explorer(register, data, given) {
     if (reserved) lines.push(`bits that no field has: ${hex(reserved)}`);
     if (forced) {
       const result = write(state.view, state.mask, state.value, BigInt(data.parts[state.part]));
-      if (state.value & ~state.mask & ALL) lines.push(`the capability refuses this pair: value bits outside the mask: ${hex(state.value & ~state.mask & ALL)}`);
+      const refused = refusal(state.mask, state.value, BigInt(data.supported[state.part]));
+      if (refused) lines.push(`KVM_ENABLE_CAP: ${refused}`);
       else if (result.refused) lines.push(`#GP: ${state.part} refuses ${hex(result.refused)} of the merged ${hex(result.holds)}; the guest keeps what it read before`);
       else lines.push(`the guest reads ${hex(result.reads)}`, `the processor holds ${hex(result.holds)} while it runs`);
     }

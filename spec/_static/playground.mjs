@@ -263,7 +263,11 @@ async function go() {
     root.replaceChildren(form(), state, list);
     take(answer);
   } catch (error) {
-    say(`The playground cannot start: ${error.message}`);
+    const anew = button("Begin with an empty history", () => {
+      history.replaceState(null, "", location.pathname);
+      go();
+    });
+    root.replaceChildren(element("p", { role: "alert" }, `The playground cannot begin with this address: ${error.message}. `), anew);
   }
 }
 

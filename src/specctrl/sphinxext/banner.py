@@ -40,10 +40,14 @@ def set_commit(app: Sphinx, config: Config) -> None:
         config.spec_commit = commit(Path(app.confdir))
 
 
+NO_SCENARIOS = (".schema.json", "RELEASED.json")
+"""JSON files of ``vectors`` that are about scenarios."""
+
+
 def count_evidence(app: Sphinx, config: Config) -> None:
     """Count what is published beside the rules: the scenarios, and the claims that are proven."""
     root = Path(app.confdir)
-    scenarios = [path for path in (root / "vectors").rglob("*.json") if not path.name.endswith(".schema.json")]
+    scenarios = [path for path in (root / "vectors").rglob("*.json") if not path.name.endswith(NO_SCENARIOS)]
     proofs = root / "src" / "specctrl" / "proofs.json"
     claims = len(json.loads(proofs.read_text("utf-8"))["claims"]) if proofs.is_file() else 0
     config.spec_counts = {"scenarios": len(scenarios), "claims": claims}

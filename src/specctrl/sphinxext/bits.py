@@ -1,10 +1,11 @@
-"""The data of the bit explorer: every register's fields, and the bits that each part accepts."""
+"""The data of the bit explorer: every register's fields, and the bits that each part accepts and can force."""
 
 import json
 from pathlib import Path
 
 from sphinx.application import Sphinx
 
+from specctrl.contract import supported_force_spec_ctrl
 from specctrl.parts import PARTS, resolve_host
 from specctrl.registers import REGISTERS
 
@@ -28,6 +29,7 @@ def explorer_data() -> dict[str, object]:
             for name, register in REGISTERS.items()
         },
         "parts": {name: f"{resolve_host(name).writable:#x}" for name in PARTS},
+        "supported": {name: f"{supported_force_spec_ctrl(resolve_host(name)):#x}" for name in PARTS},
     }
 
 

@@ -11,7 +11,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import OptionSpec
 
 from specctrl.review import Hunk, Patch, ReviewError, read_posting
-from specctrl.sphinxext.nodes import badge, joined, reference, scrolling, table
+from specctrl.sphinxext.nodes import joined, reference, scrolling, table
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class PostingDirective(SphinxDirective):
     def _row(self, hunk: Hunk) -> list[list[nodes.Node]]:
         rules = joined(reference("rule", rule, self.env.docname) for rule in hunk.rules)
         said: list[nodes.Node] = [nodes.strong("", hunk.place), nodes.Text(f". {hunk.does} ")]
-        said.append(badge(hunk.verdict.replace(" ", "-"), "verdict"))
+        said.append(nodes.inline(hunk.verdict, hunk.verdict, classes=["spec-badge"]))
         if hunk.defects:
             said += [nodes.Text(" "), *joined(self._defect(defect) for defect in hunk.defects)]
         return [said, rules]

@@ -111,7 +111,7 @@ def _said(value: object) -> str:
 
 
 def copy_vectors(app: Sphinx, exception: Exception | None) -> None:
-    """Put every vector beside the pages, at the stable address ``vectors/ID.json``."""
+    """Put every vector beside the pages, at the stable address ``vectors/ID.json``; and what porters start from."""
     if exception is not None or app.builder.format != "html":
         return
     target = Path(app.outdir) / "vectors"
@@ -121,3 +121,8 @@ def copy_vectors(app: Sphinx, exception: Exception | None) -> None:
         if (target / path.name).exists():
             logger.warning("two vectors are called %s", path.name, type="spec", subtype="scenario")
         shutil.copyfile(path, target / path.name)
+    for name in ("README.md", "adapters/adapter.py", "adapters/adapter.c"):
+        start = Path(app.srcdir) / "vectors" / name
+        if start.is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(start, target / name)

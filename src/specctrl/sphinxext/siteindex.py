@@ -10,6 +10,7 @@ from typing import Any
 from sphinx.application import Sphinx
 
 from specctrl.registers import REGISTERS, Register
+from specctrl.sphinxext.banner import NO_SCENARIOS
 from specctrl.sphinxext.domain import Laid, spec_domain
 
 
@@ -34,7 +35,7 @@ def write(app: Sphinx, exception: Exception | None) -> None:
         "vectors": [
             {"id": path.stem, "url": f"vectors/{path.name}"}
             for path in sorted((Path(app.outdir) / "vectors").glob("*.json"))
-            if not path.name.endswith(".schema.json")
+            if not path.name.endswith(NO_SCENARIOS)
         ],
     }
     text = json.dumps(index, indent=1, ensure_ascii=False)
