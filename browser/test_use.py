@@ -116,5 +116,6 @@ def test_a_folder_needs_no_server(browser: Any) -> None:
     page.goto((HTML / "spec" / "nested.html").as_uri())
     assert page.evaluate("() => getComputedStyle(document.querySelector('.spec-statement')).borderLeftWidth") == "3px"
     assert page.evaluate("() => document.body.dataset.theme") == "auto"
-    assert said == []
+    # Chromium loads no module from a folder: there the page is read, and has no buttons.
+    assert [text for text in said if ".mjs" not in text and "ERR_FAILED" not in text] == []
     context.close()
