@@ -73,13 +73,13 @@ def _patch(item: dict[str, object]) -> Patch:
     hunks = item.pop("hunk")
     assert isinstance(hunks, list)
     number = item.get("number")
-    return Patch(hunks=tuple(_hunk(hunk, f"patch {number}") for hunk in hunks), **item)  # type: ignore[arg-type]
+    return Patch(hunks=tuple(_hunk(hunk, f"patch {number}") for hunk in hunks), **item)  # type: ignore[arg-type]  # a wrong type is refused with its place
 
 
 def _hunk(item: dict[str, object], where: str) -> Hunk:
     try:
         rules, defects = item.pop("rules"), item.pop("defects", [])
-        hunk = Hunk(rules=tuple(rules), defects=tuple(defects), **item)  # type: ignore[arg-type]
+        hunk = Hunk(rules=tuple(rules), defects=tuple(defects), **item)  # type: ignore[arg-type]  # a wrong type is refused with its place
     except (KeyError, TypeError) as error:
         raise ReviewError(f"{where}, {item.get('place', 'a hunk')}: {error}") from error
     if hunk.verdict not in VERDICTS:
