@@ -84,6 +84,17 @@ def test_each_stop_of_the_tab_key_is_seen(view: Any, chapter: str) -> None:
         assert stop["body"] or (stop["marked"] and stop["shown"]), stop
 
 
+@pytest.mark.parametrize("word", ["0x401", "processor"])
+def test_what_was_searched_for_is_marked_on_a_page_with_pictures(browser: Any, site: str, word: str) -> None:
+    page = browser.new_page()
+    said: list[str] = []
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(f"{site}/spec/defects.html?highlight={word}")
+    page.wait_for_function("() => document.querySelectorAll('.highlighted').length > 20")
+    assert said == []
+    page.close()
+
+
 def test_a_listing_scrolls_by_keyboard(view: Any) -> None:
     page = view("spec/entry-exit.html", width=NARROW)
     code = page.locator(".spec-source pre[tabindex]").first

@@ -101,10 +101,12 @@ class TestAtAGlance:
 
     def test_each_entry_has_sign_and_word_of_its_cell(self, cells: list[Cell]) -> None:
         html = at_a_glance(cells, "cascade-lake", "sierra-forest").html
-        entry = r'<td class="spec-result spec-result-([a-z-]+)"><span[^>]*>(.)</span> ([a-z ]+)</td>'
+        entry = (r'<td class="spec-result spec-result-([a-z-]+)">'
+                 r'<a href="playground.html\?cell=([^"&]+)&amp;policy=(\w+)">'
+                 r'<span[^>]*>(.)</span> ([a-z ]+)</a></td>')
         entries = re.findall(entry, html)
         expected = [
-            (name_of(cell.result), GLYPHS[cell.result], cell.result.value) for cell in cells
+            (name_of(cell.result), cell.id, cell.policy, GLYPHS[cell.result], cell.result.value) for cell in cells
             if (cell.source, cell.destination) == ("cascade-lake", "sierra-forest")
         ]
         assert entries == expected

@@ -55,9 +55,13 @@ def test_a_rule_that_cites_a_patch_and_is_not_there_is_found() -> None:
 
 
 @pytest.mark.parametrize(("text", "why"), [
-    ("title = 1", "patch"),
+    ("subject = 1", "the posting: "),
+    ('title = "x"\npatches = []', "patches"),
+    (f'{HUNK}\nverdict = "text"\ndoes = 5', "patch 1, p: does is 5: not of type str"),
+    (f'{HUNK}\nverdict = "text"\ndoes = ""\nwhy = ""', "unexpected keyword argument 'why'"),
     (f'{HUNK}\nverdict = "fine"\nrules = []\ndoes = ""', "'fine' is no verdict"),
-    (HUNK, "patch 1, p: 'rules'"),
+    (HUNK, "patch 1, p: "),
+    (HUNK, "'does' and 'verdict'"),
     ("title =", "Invalid value"),
 ])
 def test_what_is_no_posting_is_refused_with_its_file(tmp_path: Path, text: str, why: str) -> None:

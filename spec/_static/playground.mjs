@@ -199,6 +199,7 @@ function form() {
   const quick = [
     ["Force BHI_DIS_S", { op: "enable_cap", cap: "KVM_CAP_FORCE_SPEC_CTRL", args: ["0x400", "0x400"] }],
     ["Create vCPU 0", { op: "create_vcpu" }],
+    ["Offer the virtual MSRs", { op: "set_msrs", msrs: [["MSR_VIRTUAL_ENUMERATION", "0x1"], ["MSR_VIRTUAL_MITIGATION_ENUM", "0x3"]] }],
     ["Guest writes IBRS", { op: "wrmsr", msr: "IA32_SPEC_CTRL", value: "0x1" }],
     ["Guest reads it", { op: "rdmsr", msr: "IA32_SPEC_CTRL" }],
     ["Guest reports the short sequence", { op: "wrmsr", msr: "MSR_VIRTUAL_MITIGATION_CTRL", value: "0x1" }],
@@ -206,6 +207,8 @@ function form() {
     ["Leave L2", { op: "nested_exit" }],
     ["VM exit to the host", { op: "exit" }],
     ["INIT", { op: "init" }],
+    ["Move to Ice Lake", { op: "migrate", to: "ice-lake-server" }],
+    ["Move to Sapphire Rapids", { op: "migrate", to: "sapphire-rapids" }],
   ].map(([text, step]) => button(text, async () => take(await python.call(MODULE, "perform", { step }))));
   const assumed = Object.entries(known.assumptions).map(([name, on]) => {
     const box = element("input", { type: "checkbox", checked: head.assume[name] ?? on });

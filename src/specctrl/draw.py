@@ -278,5 +278,6 @@ def _svg(width: float, height: float, title: str, description: str, parts: Seque
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {width:g} {height:g}" '
         f'fill="currentColor" font-family="system-ui, sans-serif" font-size="12.5" text-anchor="middle" '
         f'style="width:100%;height:auto">'
-        f"<title>{escape(title)}</title><desc>{escape(description)}</desc>{''.join(parts)}</svg>"
+        f'<title class="nohighlight">{escape(title)}</title><desc class="nohighlight">{escape(description)}</desc>'
+        f"{''.join(parts)}</svg>"
     )

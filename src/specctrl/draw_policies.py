@@ -80,7 +80,7 @@ def at_a_glance(cells: Iterable[Cell], source: str, destination: str) -> Drawn:
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in GUESTS)
     rows = "".join(
         f'<tr><th scope="row">{escape(policy)}</th>'
-        + "".join(_entry(chosen[policy, guest].result) for guest in GUESTS) + "</tr>"
+        + "".join(_entry(chosen[policy, guest]) for guest in GUESTS) + "</tr>"
         for policy in POLICIES
     )
     for policy, why in NOT_COMPUTED.items():
@@ -91,10 +91,12 @@ def at_a_glance(cells: Iterable[Cell], source: str, destination: str) -> Drawn:
     )))
 
 
-def _entry(result: Result) -> str:
+def _entry(cell: Cell) -> str:
+    """The result, as a link to the cell's history in the playground beside the page."""
     return (
-        f'<td class="spec-result spec-result-{name_of(result)}">'
-        f'<span aria-hidden="true">{GLYPHS[result]}</span> {result.value}</td>'
+        f'<td class="spec-result spec-result-{name_of(cell.result)}">'
+        f'<a href="playground.html?cell={cell.id}&amp;policy={cell.policy}">'
+        f'<span aria-hidden="true">{GLYPHS[cell.result]}</span> {cell.result.value}</a></td>'
     )
 
 
@@ -130,7 +132,8 @@ def every_cell(cells: Iterable[Cell], title: str = "Every cell of the comparison
             parts.append(f'<path fill="url(#spec-{name_of(result)})" d="{outline}"/>')
     picture = (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {width} {height}" width="{width}" '
-        f'height="{height}"><title>{escape(title)}</title><desc>{escape(" ".join(_told(found)))}</desc>'
+        f'height="{height}"><title class="nohighlight">{escape(title)}</title>'
+        f'<desc class="nohighlight">{escape(" ".join(_told(found)))}</desc>'
         f'{"".join(parts)}</svg>'
     )
     letters = "".join(f"<li><b>{HOST_LETTERS[host]}</b> {host}</li>" for host in HOSTS)

@@ -5,9 +5,10 @@ Postings are the TOML files of ``spec/postings``; a later one is another file.
 
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
+from typing import Any, TypeVar, get_origin
 
 from specctrl.rules import Rule
 
@@ -63,28 +64,42 @@ def read_posting(file: Path) -> Posting:
     """Read one posting; ReviewError for an unknown or missing key or verdict."""
     try:
         text = tomllib.loads(file.read_text("utf-8"))
-        patches = tuple(_patch(item) for item in text.pop("patch"))
-        return Posting(name=file.stem, patches=patches, **text)
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, ReviewError) as error:
+        patches = tuple(_patch(item) for item in text.pop("patch", ()))
+        return _made(Posting, "the posting", text, name=file.stem, patches=patches)
+    except (tomllib.TOMLDecodeError, ReviewError) as error:
         raise ReviewError(f"{file.name}: {error}") from error
 
 
-def _patch(item: dict[str, object]) -> Patch:
-    hunks = item.pop("hunk")
-    assert isinstance(hunks, list)
-    number = item.get("number")
-    return Patch(hunks=tuple(_hunk(hunk, f"patch {number}") for hunk in hunks), **item)  # type: ignore[arg-type]  # a wrong type is refused with its place
+def _patch(item: dict[str, Any]) -> Patch:
+    where = f"patch {item.get('number')}"
+    hunks = tuple(_hunk(hunk, where) for hunk in item.pop("hunk", ()))
+    return _made(Patch, where, item, hunks=hunks)
 
 
-def _hunk(item: dict[str, object], where: str) -> Hunk:
-    try:
-        rules, defects = item.pop("rules"), item.pop("defects", [])
-        hunk = Hunk(rules=tuple(rules), defects=tuple(defects), **item)  # type: ignore[arg-type]  # a wrong type is refused with its place
-    except (KeyError, TypeError) as error:
-        raise ReviewError(f"{where}, {item.get('place', 'a hunk')}: {error}") from error
+def _hunk(item: dict[str, Any], where: str) -> Hunk:
+    where += f", {item.get('place', 'a hunk')}"
+    texts = {key: tuple(item.pop(key, ())) for key in ("rules", "defects")}
+    hunk = _made(Hunk, where, item, **texts)
     if hunk.verdict not in VERDICTS:
-        raise ReviewError(f"{where}, {hunk.place}: {hunk.verdict!r} is no verdict")
+        raise ReviewError(f"{where}: {hunk.verdict!r} is no verdict")
     return hunk
+
+
+Made = TypeVar("Made", Posting, Patch, Hunk)
+
+
+def _made(record: type[Made], where: str, given: dict[str, Any], **read: Any) -> Made:
+    """The record of what is given and what was read of it; ReviewError for a key that is missing, unknown, or wrong."""
+    try:
+        made = record(**given, **read)
+    except TypeError as error:
+        raise ReviewError(f"{where}: {error}") from error
+    for item in fields(record):
+        kind = get_origin(item.type) or item.type
+        assert isinstance(kind, type)
+        if not isinstance(getattr(made, item.name), kind):
+            raise ReviewError(f"{where}: {item.name} is {getattr(made, item.name)!r}: not of type {kind.__name__}")
+    return made
 
 
 def problems(posting: Posting, rules: dict[str, Rule]) -> list[str]:
