@@ -52,7 +52,7 @@ class UpstreamDirective(SphinxDirective):
         caption = nodes.paragraph("", "", link, nodes.inline("", said), classes=["spec-source-caption"])
         text = "\n".join(lines[first:last])
         block = nodes.literal_block(text, text, language=SHAPES[name].language)
-        frame = nodes.container("", caption, block, classes=["spec-source", "spec-upstream"], ids=[f"upstream-{name}"])
+        frame = nodes.container("", caption, block, classes=["spec-source", "spec-upstream"], ids=[f"file-{name}"])
         self.set_source_info(frame)
         return [frame]
 
