@@ -37,6 +37,7 @@ serve: html ## build, then serve the site on 127.0.0.1 (PORT=8000)
 bench: $(STAMP) ## measure, and print the figures
 	$(BIN)/python bench/bench.py
 	$(BIN)/python bench/kvm_exits.py
+	$(BIN)/python bench/in_browser.py
 
 second-opinion: $(STAMP) ## explore a fragment with TLC too (needs java and a network), and compare
 	@$(BIN)/python bench/tla/compare.py
