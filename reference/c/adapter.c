@@ -808,8 +808,8 @@ static bool copy_msrs(struct specctrl_vcpu *from, struct specctrl_vcpu *to, cons
 /*
  * Give a vCPU at the destination what its source had; false if an ioctl fails.
  *
- * rule: migration.force-again 9d4473d0
- * rule: migration.order 5edc4130
+ * rule: migration.force-again 86162a40
+ * rule: migration.order 4b93f9a0
  */
 static bool restore_vcpu(struct specctrl_vcpu *from, struct specctrl_vcpu *to,
 			 const struct plan *plan)
@@ -862,8 +862,8 @@ static void read_plan(struct plan *plan)
  * The whole VM moves; if a step at the destination fails, the source goes on.
  *
  * rule: contract.move.identity 39c47bf5
- * rule: migration.force-again 9d4473d0
- * rule: migration.order 5edc4130
+ * rule: migration.force-again 86162a40
+ * rule: migration.order 4b93f9a0
  * rule: migration.pending-exit c06134eb
  * rule: migration.refused-keeps-source c9504d49
  */

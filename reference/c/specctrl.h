@@ -716,7 +716,7 @@ static inline void specctrl_update_passthrough(struct specctrl_vcpu *vcpu)
  *
  * rule: cap.guest-cpuid.not-looked-at c9b60a6a
  * rule: cap.vcpu.report-recomputed 50ac484e
- * rule: force.host-accepts ac20e782
+ * rule: force.host-accepts 79562ace
  * rule: force.mask-follows 44fbe7de
  * rule: force.zeros-too 87175b46
  * rule: virt.report.in-force a5625c31
@@ -741,7 +741,7 @@ static inline void specctrl_update_force(struct specctrl_vcpu *vcpu)
  *
  * rule: cap.vcpu.any-time ce0a15a7
  * rule: cap.vcpu.tried-on-host 8080b87f
- * rule: force.host-accepts ac20e782
+ * rule: force.host-accepts 79562ace
  */
 static inline int specctrl_vcpu_force(struct specctrl_vcpu *vcpu, u64 mask, u64 value)
 {
@@ -869,7 +869,7 @@ static inline void specctrl_msr_filter_changed(struct specctrl_vcpu *vcpu)
 /*
  * Whether the guest may read MSR_VIRTUAL_ENUMERATION.
  *
- * rule: virt.enumeration.gate 72958946
+ * rule: virt.enumeration.gate dabf79d0
  */
 static inline bool specctrl_shows_enumeration(const struct specctrl_vcpu *vcpu)
 {
@@ -880,7 +880,7 @@ static inline bool specctrl_shows_enumeration(const struct specctrl_vcpu *vcpu)
 /*
  * Whether the guest may access MSR_VIRTUAL_MITIGATION_ENUM and _CTRL.
  *
- * rule: virt.ctrl.gate baf2be97
+ * rule: virt.ctrl.gate cd2d9705
  */
 static inline bool specctrl_shows_mitigation_ctrl(const struct specctrl_vcpu *vcpu)
 {
@@ -895,7 +895,7 @@ static inline bool specctrl_shows_mitigation_ctrl(const struct specctrl_vcpu *vc
  * rule: access.emulated.view-and-saved e6d014e5
  * rule: access.no-msr.refused 84c1f91d
  * rule: contract.write.merged-decides 4dad8e33
- * rule: force.host-accepts ac20e782
+ * rule: force.host-accepts 79562ace
  * rule: force.zeros-too 87175b46
  * rule: intercept.until-first-nonzero 253fd6a6
  * rule: migration.restorable 29b73b58
@@ -923,8 +923,8 @@ static inline u32 specctrl_write_spec_ctrl(struct specctrl_vcpu *vcpu, u64 value
  * be kept or cleared.
  *
  * rule: virt.ctrl.any-time 1e2a5063
- * rule: virt.ctrl.offered 008df512
- * rule: virt.ctrl.reserved 3e509104
+ * rule: virt.ctrl.offered 3fc619a9
+ * rule: virt.ctrl.reserved f36919ac
  * rule: virt.report.in-force a5625c31
  */
 static inline u32 specctrl_write_mitigation_ctrl(struct specctrl_vcpu *vcpu, u64 value,
@@ -944,10 +944,10 @@ static inline u32 specctrl_write_mitigation_ctrl(struct specctrl_vcpu *vcpu, u64
 /*
  * rule: access.cpuid-gate 0c287c14
  * rule: access.read.view 10f48c3a
- * rule: contract.view.reads-back df5facd0
+ * rule: contract.view.reads-back d986833a
  * rule: migration.view-not-effective e3fe7232
- * rule: virt.ctrl.gate baf2be97
- * rule: virt.enumeration.gate 72958946
+ * rule: virt.ctrl.gate cd2d9705
+ * rule: virt.enumeration.gate dabf79d0
  * rule: virt.refusal.inval 35f7c8d5
  */
 static inline u32 specctrl_get_msr(const struct specctrl_vcpu *vcpu, u32 msr, u64 *value,
@@ -986,9 +986,9 @@ static inline u32 specctrl_get_msr(const struct specctrl_vcpu *vcpu, u32 msr, u6
 
 /*
  * rule: access.cpuid-gate 0c287c14
- * rule: virt.ctrl.gate baf2be97
+ * rule: virt.ctrl.gate cd2d9705
  * rule: virt.host.valid-sets ce0a123c
- * rule: virt.read-only 8053b1de
+ * rule: virt.read-only cd8352b0
  * rule: virt.refusal.inval 35f7c8d5
  */
 static inline u32 specctrl_set_msr(struct specctrl_vcpu *vcpu, u32 msr, u64 value,
@@ -1053,7 +1053,7 @@ static inline u32 specctrl_emulate_wrmsr(struct specctrl_vcpu *vcpu, u32 msr, u6
  * One entry of KVM_SET_MSRS: after the first KVM_RUN a feature MSR takes only
  * the value that it has.
  *
- * rule: virt.frozen f2497929
+ * rule: virt.frozen 21f4a11c
  */
 static inline u32 specctrl_do_set_msr(struct specctrl_vcpu *vcpu, u32 msr, u64 value)
 {
@@ -1340,7 +1340,7 @@ static inline void specctrl_vcpu_create(struct specctrl_vcpu *vcpu, struct specc
  * rule: init.interception-stays 0cf4f98c
  * rule: init.report.withdrawn e8d4d249
  * rule: init.userspace-stays 6a0807ae
- * rule: init.view-zero 4de4afd5
+ * rule: init.view-zero e4e69eec
  */
 static inline void specctrl_init_reset(struct specctrl_vcpu *vcpu)
 {
@@ -1430,7 +1430,7 @@ static inline enum specctrl_result specctrl_rsm(struct specctrl_vcpu *vcpu)
  * A platform reset that userspace performs with ioctls.
  *
  * rule: nested.set-state.no-lists f147a03f
- * rule: reset.userspace 39094998
+ * rule: reset.userspace 15a4a374
  */
 static inline void specctrl_platform_reset(struct specctrl_vcpu *vcpu)
 {

@@ -59,7 +59,7 @@ class VcpuMsrs(VcpuEntry):
         self.write_msr(msr, value, host_initiated=False)
 
     def host_write_msr(self, msr: int, value: int) -> None:
-        """One entry of KVM_SET_MSRS.  A feature MSR is frozen after the first KVM_RUN: only its own value passes.
+        """One entry of KVM_SET_MSRS.  A feature MSR is frozen after the first VM entry: only its own value passes.
 
         Source: Linux, do_set_msr and kvm_is_immutable_feature_msr; RFC v3 p7, p8 add the virtual MSRs.
         """

@@ -43,7 +43,7 @@ _MSRS_HEAD = """\
  * For Intel: other vendors enumerate IA32_SPEC_CTRL elsewhere, so guard the rows with
  * host_cpu_is_intel.  The second feature of MSR_TEST2 keeps the rows of a single bit from expecting #GP of the
  * whole MSR.  {ctrl} is there only for a vCPU to which userspace
- * announces it; before the first KVM_RUN:
+ * announces it; before the first VM entry:
  *
  *	vcpu_set_msr(vcpu, {enumeration}, {enumeration_bits:#x});
  *	vcpu_set_msr(vcpu, {enum}, {enum_bits:#x});
