@@ -49,6 +49,7 @@ nb_execution_show_tb = True
 nb_merge_streams = True
 
 # Code
+autodoc_preserve_defaults = True  # a default that is a path would name this machine
 autodoc_member_order = "bysource"
 autodoc_default_options = {"no-value": True}  # a table's value is shown where it is explained
 autodoc_typehints = "none"  # sphinx_autodoc_typehints writes them
