@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: html test browser-test serve bench second-opinion clean help
+.PHONY: html edition test browser-test serve bench second-opinion clean help
 
 PYTHON ?= $(shell for python in python3.11 python3; do \
 	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -23,12 +23,15 @@ html: $(STAMP) ## build the site into _build/html; any warning is an error
 	@$(BIN)/sphinx-build -b html -W --keep-going -n -j $(JOBS) -d _build/doctrees . _build/html \
 	|| { rm -rf _build/doctrees; exit 1; } # so that the next build warns again
 
+edition: html $(VENV)/edition ## the chapters as one HTML file and as a PDF, into _build/edition
+	@$(BIN)/python -m edition _build/html _build/edition
+
 test: $(STAMP) ## ruff, mypy --strict, and every test and example
 	$(BIN)/ruff check
-	$(BIN)/mypy --strict src
+	$(BIN)/mypy --strict src edition
 	$(BIN)/pytest
 
-browser-test: html $(VENV)/browser ## every page in Chromium: requests, contrast, links, keyboard, search, paper
+browser-test: html edition $(VENV)/browser ## every page in Chromium: requests, contrast, links, keyboard, search, paper
 	$(BIN)/pytest $(BROWSER_TESTS)
 
 serve: html ## build, then serve the site on 127.0.0.1 (PORT=8000)
@@ -49,6 +52,10 @@ clean: ## remove everything that was built, .venv too
 $(VENV)/browser: $(STAMP)
 	@$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[browser]' && touch $@ \
 	|| echo "Playwright could not be installed: only what needs no browser is tested" >&2
+
+$(VENV)/edition: $(STAMP)
+	@$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[edition]' && touch $@ \
+	|| echo "pikepdf could not be installed: no PDF is made" >&2
 
 $(STAMP): pyproject.toml constraints.txt
 	@[ -n "$(PYTHON)" ] || { echo "needs Python 3.11 or newer with its venv module" >&2; exit 1; }

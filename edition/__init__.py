@@ -1,0 +1,1 @@
+"""The site as one HTML file, and as a PDF made from that file: ``make edition``."""
