@@ -78,9 +78,9 @@ def run_chromium(chromium: str, html: str, target: Path, *more: str) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise NoPaper(f"Chromium did not print: {error}") from None
+        raise EditionError(f"{chromium} did not print: {error}") from None
     if not target.is_file():
-        raise NoPaper(f"Chromium did not print: {done.stderr[-300:].strip()}")
+        raise EditionError(f"{chromium} did not print: status {done.returncode}: {done.stderr[-300:].strip()}")
 
 
 def page_numbers(book: Any, lines: list[Entry]) -> dict[str, int]:
