@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from built import NARROW, WIDE
 from specctrl.contract import can_force
 from specctrl.parts import PARTS, resolve_host
 from specctrl.registers import REGISTERS
@@ -35,6 +36,8 @@ REFUSAL = """async (rows) => {
   const data = await (await fetch("../_static/registers.json")).json();
   return rows.map(([part, mask, value]) => refusal(parse(mask), parse(value), BigInt(data.supported[part])));
 }"""
+MARKED = "cell => getComputedStyle(cell).outlineStyle === 'dashed'"
+FOCUSED_BIT = "document.activeElement.querySelector('.spec-bits-number')?.textContent"
 PARSE = """async (texts) => {
   const {parse, hex} = await import("../_static/bits.mjs");
   return texts.map((text) => { try { return hex(parse(text)); } catch (error) { return error.message; } });
@@ -117,3 +120,58 @@ def test_by_keyboard(view: Any) -> None:
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Space")
     page.locator(".spec-bits-out").first.get_by_text("fields: IBRS, STIBP").wait_for()
+
+
+def test_each_bit_has_its_number_and_masked_bits_are_marked(view: Any) -> None:
+    page = view(PAGE + "#bits=IA32_SPEC_CTRL&value=0x4&mask=0x440&force=0x400&part=sapphire-rapids")
+    box = page.locator(".spec-bits").first
+    cells = box.locator(".spec-bits-grid button")
+    cells.first.wait_for()
+    assert box.locator(".spec-bits-number").all_inner_texts() == [str(bit) for bit in reversed(range(64))]
+    assert {bit for bit in range(64) if cells.nth(63 - bit).evaluate(MARKED)} == {6, 10}
+    assert cells.nth(63 - 10).inner_text().split() == ["10", "0", "=1"]
+    assert cells.nth(63 - 10).get_attribute("aria-label") == "bit 10: BHI_DIS_S, forced to 1"
+    assert cells.nth(63 - 6).inner_text().split() == ["6", "0", "=0"]
+    assert cells.nth(63 - 2).inner_text().split() == ["2", "1"]
+    assert "in the force mask" in box.locator(".spec-bits-legend").inner_text()
+    box.get_by_label("Force mask").fill("0x8")
+    assert {bit for bit in range(64) if cells.nth(63 - bit).evaluate(MARKED)} == {3}
+
+
+def test_only_where_bits_can_be_forced_the_legend_speaks_of_it(view: Any) -> None:
+    page = view("spec/virtual-msrs.html")
+    page.locator(".spec-bits summary").first.click()
+    legend = page.locator(".spec-bits-legend").first
+    legend.wait_for()
+    assert "force mask" not in legend.inner_text()
+
+
+@pytest.mark.parametrize(("width", "columns"), [(WIDE, 16), (NARROW, 8)])
+def test_arrows_home_and_end_move_and_tab_leaves(view: Any, width: int, columns: int) -> None:
+    page = view(PAGE, width=width)
+    page.locator(".spec-bits summary").first.press("Enter")
+    page.locator(".spec-bits-grid").first.get_by_title("bit 0: IBRS").focus()
+    for key, bit in [
+        ("Home", 63), ("ArrowUp", 63), ("ArrowRight", 62), ("ArrowDown", 62 - columns), ("End", 0), ("ArrowRight", 0),
+        ("ArrowUp", columns), ("ArrowLeft", columns + 1),
+    ]:
+        page.keyboard.press(key)
+        assert page.evaluate(FOCUSED_BIT) == str(bit), key
+    assert page.locator(".spec-bits-grid").first.locator("[tabindex='0']").count() == 1
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.tagName") == "INPUT"
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate(FOCUSED_BIT) == str(columns + 1), "the stop is where one was"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_axe_finds_nothing_in_an_open_explorer(view: Any, scheme: str, width: int) -> None:
+    axe = pytest.importorskip("axe_playwright_python.base", reason="needs the package axe-playwright-python")
+    page = view(PAGE + ADDRESS, scheme, width)
+    page.locator(".spec-bits-grid button").first.wait_for()
+    page.evaluate(axe.AXE_SCRIPT)
+    found = page.evaluate("() => axe.run('.spec-bits', {resultTypes: ['violations']})")
+    assert len(found["passes"]) > 0
+    assert [node["html"][:160] for violation in found["violations"] for node in violation["nodes"]] == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -77,33 +77,60 @@ function wordInput(label, text, changed) {
   return { input, row: el("label", { className: "spec-bits-word" }, el("span", { textContent: label }), input, why) };
 }
 
+// The bits, the highest first. One of them is a stop of the Tab key; from there arrows, Home and End move.
 function grid(register, state, changed) {
   const box = el("div", { className: "spec-bits-grid", role: "group" });
-  box.setAttribute("aria-label", "Bits, the highest first; arrow keys move, space toggles");
+  box.setAttribute("aria-label", "Bits, the highest first; arrow keys, Home and End move, space toggles");
   const nameOf = (bit) => register.fields.find((field) => bit >= field.low && bit < field.low + field.width)?.name;
   const buttons = [];
   for (let bit = register.width - 1; bit >= 0; bit -= 1) {
     const name = nameOf(bit);
-    const button = el("button", { type: "button", title: `bit ${bit}${name ? `: ${name}` : ", reserved"}` });
-    button.setAttribute("aria-label", button.title);
+    const says = `bit ${bit}${name ? `: ${name}` : ", reserved"}`;
+    const parts = ["number", "digit", "forced"].map((part) => el("span", { className: `spec-bits-${part}` }));
+    const button = el("button", { type: "button" }, ...parts);
+    parts[0].textContent = bit;
     button.classList.toggle("spec-bits-named", Boolean(name));
     button.tabIndex = bit === 0 ? 0 : -1;
     button.addEventListener("click", () => changed(state.view ^ (1n << BigInt(bit))));
-    buttons[bit] = button;
+    buttons[bit] = { button, says, digit: parts[1], forced: parts[2] };
     box.append(button);
   }
+  const all = [...box.children];
+  box.addEventListener("focusin", (event) => all.forEach((one) => (one.tabIndex = one === event.target ? 0 : -1)));
   box.addEventListener("keydown", (event) => {
-    const step = { ArrowLeft: 1, ArrowRight: -1, ArrowUp: 8, ArrowDown: -8 }[event.key];
-    const at = buttons.indexOf(document.activeElement);
-    const next = buttons[at + step];
-    if (!step || at < 0) return;
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    const at = all.indexOf(document.activeElement);
+    const columns = getComputedStyle(box).gridTemplateColumns.split(" ").length;
+    const to = { ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: at - columns, ArrowDown: at + columns, Home: 0, End: all.length - 1 }[event.key];
+    if (to === undefined || at < 0) return;
     event.preventDefault();
-    if (!next) return;
-    document.activeElement.tabIndex = -1;
-    next.tabIndex = 0;
-    next.focus();
+    all[to]?.focus();
   });
-  return { box, buttons };
+
+  /** Show a value; of the bits in the mask also what they are forced to. */
+  function show(view, mask, value) {
+    const bitOf = (word, bit) => ((word >> BigInt(bit)) & 1n ? "1" : "0");
+    buttons.forEach(({ button, says, digit, forced }, bit) => {
+      const masked = bitOf(mask, bit) === "1";
+      digit.textContent = bitOf(view, bit);
+      forced.textContent = masked ? `=${bitOf(value, bit)}` : "";
+      button.classList.toggle("spec-bits-masked", masked);
+      button.setAttribute("aria-pressed", String(digit.textContent === "1"));
+      button.title = masked ? `${says}, forced to ${bitOf(value, bit)}` : says;
+      button.setAttribute("aria-label", button.title);
+    });
+  }
+  return { box, show };
+}
+
+/** What the signs in the cells are; that of forced bits only where bits can be forced. */
+function legend(forced) {
+  const part = (sign, ...text) => el("li", {}, el("span", { className: `spec-bits-sign ${sign}`, ariaHidden: "true" }), ...text);
+  return el("ul", { className: "spec-bits-legend" },
+    el("li", {}, "small: the number of the bit"),
+    part("spec-bits-named", "a field has it"),
+    part("spec-bits-on", "set"),
+    ...(forced ? [part("spec-bits-masked", "in the force mask: ", el("b", { textContent: "=" }), " what the processor holds there instead")] : []));
 }
 
 function explorer(register, data, given) {
@@ -117,8 +144,9 @@ function explorer(register, data, given) {
     set(value === null ? {} : { [name]: value });
   };
   const word = wordInput(forced ? "The guest writes" : "Value", hex(state.view), setter("view"));
-  const { box, buttons } = grid(register, state, (value) => set({ view: value }, true));
-  const body = el("div", { className: "spec-bits-body" }, word.row, box);
+  const { box, show } = grid(register, state, (value) => set({ view: value }, true));
+  box.classList.toggle("spec-bits-forces", forced);
+  const body = el("div", { className: "spec-bits-body" }, word.row, box, legend(forced));
   if (forced) {
     const part = el("select", {}, ...Object.keys(data.parts).map((name) => el("option", { value: name, textContent: name })));
     part.value = state.part;
@@ -144,11 +172,7 @@ function explorer(register, data, given) {
       out.replaceChildren();
       return;
     }
-    buttons.forEach((button, bit) => {
-      const on = Boolean((state.view >> BigInt(bit)) & 1n);
-      button.setAttribute("aria-pressed", String(on));
-      button.textContent = on ? "1" : "0";
-    });
+    show(state.view, state.mask, state.value & state.mask);
     const { fields, reserved } = decode(register, state.view);
     const on = fields.filter((field) => field.value).map((field) => (field.width === 1 ? field.name : `${field.name}=${hex(field.value)}`));
     const lines = [`${hex(state.view)} = ${state.view}`, on.length ? `fields: ${on.join(", ")}` : "no field is set"];
