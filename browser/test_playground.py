@@ -1,5 +1,6 @@
 """The playground, as a reader uses it."""
 
+import base64
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +9,35 @@ import pytest
 
 from built import HTML as SITE
 from built import NARROW
+from specctrl.playground import start
+from specctrl.vmm.policies import GUESTS, POLICIES
 
+QUICK = {
+    "Force BHI_DIS_S": "ret=0",
+    "Create vCPU 0": "ret=0",
+    "Offer the virtual MSRs": "ret=2",
+    "Guest writes IBRS": "success",
+    "Guest reads it": "value=0x1",
+    "Guest reports the short sequence": "success",
+    "Enter L2": "success",
+    "Leave L2": "stored=[]",
+    "VM exit to the host": "host_spec_ctrl=0x401",
+    "INIT": "blocked=true",  # L1 is in VMX operation
+    "Move to Ice Lake": "errno=EINVAL",  # where BHI_DIS_S cannot be forced
+    "Move to Sapphire Rapids": "success",
+}
+"""The quick buttons in their order, with what each shows when they are pressed so."""
+SLOWEST = 200
+"""Milliseconds from a click to the new step, in most steps."""
+CLICK = """name => new Promise(done => {
+  const button = [...document.querySelectorAll(".play-form button")].find(one => one.textContent === name);
+  const started = performance.now();
+  new MutationObserver((_, observer) => { observer.disconnect(); done(performance.now() - started); })
+    .observe(document.querySelector(".play-history"), {childList: true});
+  button.click();
+})"""
+CELLS = len(GUESTS) * len(POLICIES)
+"""The cells of one move, as the page of policies shows it."""
 FORCED = ["Force BHI_DIS_S", "Create vCPU 0", "Guest writes IBRS"]
 
 
@@ -48,7 +77,7 @@ def test_a_history_is_performed_shared_taken_back_and_saved(play: Any, site: str
     assert play.locator(".play-history > li").evaluate_all("all => all.map(one => one.value)") == [3, 2, 1]
     assert newest(play, "effective") == "0x401 was 0x400"
     assert newest(play, "guest view") == "0x1 was 0x0"
-    play.locator(".play-history > li").first.locator("summary").click()
+    play.locator(".play-history > li").first.locator(".play-others summary").click()
     link = play.locator(".play-history > li").first.locator(".play-rules a").first
     page, _, fragment = link.get_attribute("href").removeprefix(f"{site}/").partition("#")
     assert f'id="{fragment}"' in (SITE / page).read_text("utf-8")
@@ -69,6 +98,96 @@ def test_a_history_is_performed_shared_taken_back_and_saved(play: Any, site: str
     saved = json.loads(download.value.path().read_text("utf-8"))
     assert [step["op"] for step in saved["steps"]] == ["enable_cap", "create_vcpu"]
     assert saved["steps"][0]["expect"] == {"ret": 0}
+
+
+def test_each_quick_button_does_what_it_says_and_soon(play: Any, site: str, capsys: pytest.CaptureFixture[str]) -> None:
+    begin(play, f"{site}/spec/playground.html")
+    buttons = play.get_by_role("group", name="Common steps").get_by_role("button")
+    assert buttons.all_inner_texts() == list(QUICK)
+    took = []
+    for number, (name, shows) in enumerate(QUICK.items(), 1):
+        took.append(play.evaluate(CLICK, name))
+        newest_step = play.locator(".play-history > li").first
+        assert newest_step.evaluate("one => one.value") == number, play.locator(".play-state").inner_text()
+        assert newest_step.locator(".play-seen").first.inner_text() == f"⇒ {shows}", name
+    # What the page shows is what the emulator does here.
+    _, _, encoded = play.url.partition("#h=")
+    history = json.loads(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
+    native = start(**history)["rows"]
+    assert len(native) == len(QUICK)
+    assert newest(play, "effective").split()[0] == native[-1]["vcpus"]["0"]["effective"]
+    assert newest(play, "saved").split()[0] == native[-1]["vcpus"]["0"]["saved"]
+    with capsys.disabled():
+        print(f"\na step of the playground: {sorted(took)[len(took) // 2]:.0f} ms, {max(took):.0f} ms at most")
+    assert sorted(took)[len(took) * 3 // 4] < SLOWEST, took
+
+
+def test_each_register_is_explained_where_it_is_shown(play: Any, site: str) -> None:
+    begin(play, f"{site}/spec/playground.html")
+    play.get_by_role("button", name="Create vCPU 0").click()
+    step = play.locator(".play-history > li").first
+    step.wait_for()
+    heads = step.locator("tbody th")
+    told = heads.evaluate_all("all => all.map(one => [one.textContent, one.title])")
+    assert {name for name, _ in told} > {"effective", "register", "guest view", "mask", "shadow", "saved"}
+    assert [name for name, title in told if len(title) < 20] == []
+    play.get_by_text("What each register is").click()
+    links = play.locator(".play-legend a")
+    assert set(links.all_inner_texts()) == {name for name, _ in told}
+    for address in links.evaluate_all("all => all.map(one => one.href)"):
+        page, _, fragment = address.removeprefix(f"{site}/").partition("#")
+        assert f'id="{fragment}"' in (SITE / page).read_text("utf-8"), address
+
+
+def test_the_code_that_changed_something_stands_before_the_rest(play: Any, site: str) -> None:
+    begin(play, f"{site}/spec/playground.html")
+    for number, name in enumerate(["Create vCPU 0", "Guest writes IBRS", "Guest reads it"], 1):
+        play.get_by_role("button", name=name, exact=True).click()
+        play.locator(".play-history > li").nth(number - 1).wait_for()
+    read, wrote = play.locator(".play-history > li").nth(0), play.locator(".play-history > li").nth(1)
+    changed = wrote.locator(".play-code > li").all_inner_texts()
+    (line,) = [text for text in changed if text.startswith("VcpuMsrs.write_spec_ctrl changed guest_view")]
+    assert "access.emulated.view-and-saved" in line
+    shown = set(wrote.locator(".play-code a").all_inner_texts())
+    others = set(wrote.locator(".play-others a").all_text_contents())
+    assert shown
+    assert not shown & others
+    assert not wrote.locator(".play-others a").first.is_visible(), "folded"
+    assert f"{len(others)} more rules" in wrote.locator(".play-others summary").inner_text()
+    assert read.locator(".play-code").count() == 0
+    assert "no field of a vCPU or the VM changed" in read.locator(".play-others summary").inner_text()
+
+
+def test_a_cell_of_the_comparison_opens_its_history(play: Any, site: str) -> None:
+    play.goto(f"{site}/spec/policies.html")
+    links = play.locator("td.spec-result a")
+    assert links.count() == CELLS
+    for address in links.evaluate_all("all => all.map(one => one.getAttribute('href'))"):
+        page, _, query = address.partition("?")
+        asked = dict(part.split("=") for part in query.split("&"))
+        assert page == "playground.html"
+        assert asked["cell"] in json.loads((SITE / "policies" / f"{asked['policy']}.json").read_text("utf-8"))
+    chosen = links.filter(has_text="pays twice").first
+    query = chosen.get_attribute("href").partition("?")[2]
+    asked = dict(part.split("=") for part in query.split("&"))
+    chosen.click()
+    play.wait_for_url("**/spec/playground.html?*")
+    play.get_by_role("button", name="Load and begin").click()
+    play.locator(".play-form").wait_for()
+    scenario = json.loads((SITE / "policies" / f"{asked['policy']}.json").read_text("utf-8"))[asked["cell"]]
+    assert play.locator(".play-history > li").count() == len(scenario["steps"])
+    steps = play.locator(".play-history > li .play-step").all_inner_texts()
+    assert [text.split()[0] for text in reversed(steps)] == [step["op"] for step in scenario["steps"]]
+    assert play.locator(".play-state").inner_text() == ""
+
+
+def test_an_address_of_no_cell_says_so(play: Any, site: str) -> None:
+    play.goto(f"{site}/spec/playground.html?cell=no-such-cell&policy=P1")
+    play.get_by_role("button", name="Load and begin").click()
+    play.get_by_role("alert").wait_for()
+    assert "there is no scenario no-such-cell" in play.get_by_role("alert").inner_text()
+    play.get_by_role("button", name="Begin with an empty history").click()
+    play.locator(".play-form").wait_for()
 
 
 def test_any_step_can_be_written_and_a_wrong_one_is_refused_with_a_reason(play: Any, site: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from specctrl.inpage import call
-from specctrl.playground import Play, Refused, begun, choices, open_scenario, perform, save, start, undo
+from specctrl.playground import EXPLAINED, Play, Refused, begun, choices, open_scenario, perform, save, start, undo
 from specctrl.rules import data_folder, load_rules
 from specctrl.scenario import EmulatorTarget, load, read, run_one
 
@@ -45,6 +45,23 @@ def test_a_row_has_the_registers_after_the_step_and_the_rules_whose_code_ran() -
     assert "cap.enable.before-vcpus" not in created["rules"]
     assert "cap.enable.before-vcpus" in play.rows[0]["rules"]
     assert set(created["rules"]) <= set(load_rules())
+
+
+def test_each_register_of_a_row_is_explained() -> None:
+    play = Play("sapphire-rapids")
+    row = play.perform({"op": "create_vcpu"})
+    assert set(row["vcpus"]["0"]) == set(EXPLAINED) | {"in_guest"}  # which stands in the heading
+    assert choices()["registers"]["saved"] == {"text": EXPLAINED["saved"][0], "page": EXPLAINED["saved"][1]}
+
+
+def test_what_changed_something_is_named_with_its_rules() -> None:
+    play = Play("sapphire-rapids")
+    play.perform(FORCE)
+    (changed,) = play.rows[0]["changed"]
+    assert (changed["code"], changed["fields"]) == ("Vm.force_spec_ctrl", ["user_mask", "user_value"])
+    assert "cap.enable.replaces" in changed["rules"]
+    assert set(changed["rules"]) < set(play.rows[0]["rules"])
+    assert play.perform({"op": "check_extension", "cap": 236})["changed"] == []
 
 
 def test_looking_at_a_vcpu_after_a_step_is_no_part_of_the_step() -> None:

@@ -83,14 +83,28 @@ function link(id) {
   return element("a", { href: address.href, textContent: id, title: text });
 }
 
+const links = (ids) => ids.flatMap((id, at) => (at ? [", ", link(id)] : [link(id)]));
+const spaced = (name) => name.replaceAll("_", " ");
+
+// What each register is, once for all steps; in a row the same is said when it is pointed at.
+function legend() {
+  const rows = Object.entries(known.registers).flatMap(([name, { text, page }]) => [
+    element("dt", {}, element("a", { href: page, textContent: spaced(name) })),
+    element("dd", { textContent: `${text}.` }),
+  ]);
+  return element("details", { className: "play-legend" },
+    element("summary", { textContent: "What each register is" }), element("dl", {}, ...rows));
+}
+
 const said = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 
 function registers(row, before) {
   const numbers = Object.keys(row.vcpus);
   if (!numbers.length) return element("p", { textContent: "There is no vCPU yet." });
-  const names = [...new Set(numbers.flatMap((number) => Object.keys(row.vcpus[number])))].filter((name) => !HIDDEN.has(name));
+  const given = new Set(numbers.flatMap((number) => Object.keys(row.vcpus[number])));
+  const names = [...new Set([...Object.keys(known.registers), ...given])].filter((name) => given.has(name) && !HIDDEN.has(name));
   const line = (name) => [
-    element("th", { scope: "row", textContent: name.replaceAll("_", " ") }),
+    element("th", { scope: "row", textContent: spaced(name), title: known.registers[name]?.text ?? "" }),
     ...numbers.map((number) => {
       const now = said(row.vcpus[number][name] ?? null);
       const was = before?.vcpus[number] && said(before.vcpus[number][name] ?? null);
@@ -115,15 +129,23 @@ function shown(row, number) {
   const { op, ...given } = row.step;
   const words = Object.entries(given).map(([name, value]) => `${name}=${said(value)}`);
   const seen = Object.entries(row.seen).map(([name, value]) => `${name}=${said(value)}`);
-  const rules = element("details", {}, element("summary", { textContent: `${row.rules.length} rules whose code ran` }));
-  rules.append(element("p", { className: "play-rules" }, ...row.rules.flatMap((id, at) => (at ? [", ", link(id)] : [link(id)]))));
+  const changed = row.changed.map(({ code, fields, rules }) => element("li", {},
+    element("code", { textContent: code }), " changed ", element("code", { textContent: fields.join(", ") }),
+    element("span", { className: "play-rules" }, ": ", ...links(rules))));
+  const told = new Set(row.changed.flatMap((part) => part.rules));
+  const others = row.rules.filter((id) => !told.has(id));
+  const count = others.length === 1 ? "rule whose code ran" : "rules whose code ran";
+  const rules = element("details", { className: "play-others" },
+    element("summary", { textContent: told.size ? `${others.length} more ${count}` : `${others.length} ${count}; no field of a vCPU or the VM changed` }),
+    element("p", { className: "play-rules" }, ...links(others)));
   return element(
     "li",
     { value: number },
     element("p", { className: "play-step" }, element("code", { textContent: [op, ...words].join(" ") })),
     element("p", { className: "play-seen", textContent: seen.length ? `⇒ ${seen.join(", ")}` : "⇒ success" }),
     element("div", { className: "play-scroll", tabIndex: 0, role: "group", label: `Registers after step ${number}` }, registers(row, rows[number - 2])),
-    ...(row.rules.length ? [rules] : []),
+    ...(changed.length ? [element("p", { className: "play-seen", textContent: "Code that changed something, and its rules:" }), element("ul", { className: "play-code" }, ...changed)] : []),
+    ...(others.length ? [rules] : []),
   );
 }
 
@@ -263,7 +285,7 @@ async function go() {
       head = { ...head, ...rest };
       answer = await python.call(MODULE, "start", { ...head, steps });
     }
-    root.replaceChildren(form(), state, list);
+    root.replaceChildren(form(), legend(), state, list);
     take(answer);
   } catch (error) {
     const anew = button("Begin with an empty history", () => {

@@ -1,13 +1,16 @@
 """A history performed step by step, for a page: JSON in, JSON out, and the emulator itself in between.
 
-After each step it says what was seen, every vCPU's registers, and the rules whose code ran.  A history can be
-taken back, and saved as a scenario whose ``expect`` is what was observed.
+After each step it says what was seen, every vCPU's registers, which functions changed something and the rules that
+bind them, and all rules whose code ran.  A history can be taken back, and saved as a scenario whose ``expect`` is
+what was observed.
 """
 
 from collections.abc import Mapping
+from types import CodeType
 from typing import Any
 
-from specctrl.evidence import bound_code, calls
+from specctrl.changing import Changes
+from specctrl.evidence import bound_code
 from specctrl.machine import ASSUMPTIONS, Machine
 from specctrl.observation import Hex
 from specctrl.outcomes import Misuse
@@ -21,6 +24,36 @@ Json = dict[str, Any]
 
 ID = "playground.history"
 """The id of a scenario that was not given one."""
+
+EXPLAINED: dict[str, tuple[str, str]] = {
+    "effective": (
+        "The processor's IA32_SPEC_CTRL while the guest runs: now, or after the next VM entry",
+        "glossary.html#term-effective-value",
+    ),
+    "register": (
+        "The processor's IA32_SPEC_CTRL at this moment; while the host runs, the host's own value",
+        "glossary.html#term-host-s-value",
+    ),
+    "guest_view": ("What the guest reads from IA32_SPEC_CTRL, and last wrote", "glossary.html#term-guest-view"),
+    "mask": (
+        "The MASK field of the loaded VMCS: bits that a guest's write leaves as they are; null without the control",
+        "glossary.html#term-mask-field",
+    ),
+    "shadow": (
+        "The SHADOW field of the loaded VMCS: what a guest reads without an exit; null without the control",
+        "glossary.html#term-shadow",
+    ),
+    "saved": (
+        "What KVM loads into IA32_SPEC_CTRL at the next VM entry; stale while the guest runs",
+        "glossary.html#term-saved-value",
+    ),
+    "intercepted": ("Whether a guest's write of IA32_SPEC_CTRL causes a VM exit", "glossary.html#term-intercepted"),
+    "level": ("Who runs, or ran last: 1 the guest, 2 its nested guest", "glossary.html#term-L2"),
+    "smm": ("Whether the guest is in system management mode", "nested.html#smi-and-rsm"),
+    "exposed": ("The attacks to which the guest is exposed now", "guests.html#exposure"),
+    "overhead": ("What the guest pays for and does not need", "guests.html#exposure"),
+}
+"""What each register of a row is, in the order in which a page lists them, and where that is said in full."""
 
 
 class Refused(ValueError):
@@ -36,6 +69,8 @@ class Play:
     >>> row = play.perform({"op": "wrmsr", "msr": "IA32_SPEC_CTRL", "value": "0x1"})
     >>> row["vcpus"]["0"]["register"], "intercept.until-first-nonzero" in row["rules"]
     ('0x1', True)
+    >>> row["changed"][-1]["code"], row["changed"][-1]["fields"]
+    ('VcpuEntry.update_interception', ['vmcs01.intercept_read', 'vmcs01.intercept_write'])
     >>> play.perform({"op": "vmxoff", "vcpu": 1})
     Traceback (most recent call last):
     specctrl.playground.Refused: vcpu: no earlier step creates vCPU 1
@@ -53,16 +88,22 @@ class Play:
         """Perform a step; Refused if it is none, or cannot be asked now."""
         bare = {key: value for key, value in step.items() if key != "expect"}
         checked = self._check(bare)
+        changes = Changes(by_code(), [self.machine.vm, *self.machine.vcpus.values()])
         try:
-            with calls() as called:
+            with changes:
                 answer = self.machine.perform(checked.call())
         except Misuse as misuse:
             raise Refused(str(misuse)) from None
-        ran = [id for id, codes in bound().items() if codes & called]
+        changed = [
+            {"code": code.co_qualname, "fields": names, "rules": by_code()[code]}
+            for code, names in changes.by_code().items()
+        ]
+        ran = [id for id, codes in bound().items() if codes & changes.called]
         row = {
             "step": bare,
             "seen": written(normalised(answer)),
             "vcpus": {str(number): plain(row) for number, row in self.machine.registers().items()},
+            "changed": changed,
             "rules": ran,
         }
         self.rows.append(row)
@@ -96,7 +137,8 @@ class Play:
 
 _play: Play | None = None
 _rules: dict[str, Rule] = {}
-_bound: dict[str, set[Any]] = {}
+_bound: dict[str, set[CodeType]] = {}
+_by_code: dict[CodeType, list[str]] = {}
 
 
 def rules() -> dict[str, Rule]:
@@ -106,11 +148,20 @@ def rules() -> dict[str, Rule]:
     return _rules
 
 
-def bound() -> dict[str, set[Any]]:
+def bound() -> dict[str, set[CodeType]]:
     """The code that each rule binds, found once."""
     if not _bound:
         _bound.update({id: bound_code(rule) for id, rule in rules().items()})
     return _bound
+
+
+def by_code() -> dict[CodeType, list[str]]:
+    """The rules that bind each function, the other way round."""
+    if not _by_code:
+        for id, codes in bound().items():
+            for code in codes:
+                _by_code.setdefault(code, []).append(id)
+    return _by_code
 
 
 def plain(values: Mapping[str, Any]) -> Json:
@@ -139,6 +190,7 @@ def choices() -> Json:
     >>> choices()["operations"]["exit"]
     {'who': 'host', 'required': [], 'arguments': {'vcpu': {'type': 'integer', 'minimum': 0, 'maximum': 4294967295}}}
     """
+    by_code()  # now, while the page says that it loads, and not at the first step
     operations = {
         name: {
             "who": operation.who,
@@ -153,6 +205,7 @@ def choices() -> Json:
         "assumptions": dict(ASSUMPTIONS),
         "operations": operations,
         "definitions": json_schema()["$defs"],
+        "registers": {name: {"text": text, "page": page} for name, (text, page) in EXPLAINED.items()},
         "rules": {id: {"page": rule.page, "text": rule.text} for id, rule in rules().items()},
     }
 
