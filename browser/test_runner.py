@@ -21,6 +21,12 @@ PAGES = {
     for path in ["index", *sorted(f"spec/{file.stem}" for file in (ROOT / "spec").glob("*.md"))]
 }
 PAGES = {path: count for path, count in PAGES.items() if count}
+API = {
+    path.stem: count
+    for path in sorted((SITE / "spec" / "api").glob("*.html"))
+    if (count := path.read_text("utf-8").count('<div class="doctest '))
+}
+"""How many runs of prompts the docstrings on each page of the reference have."""
 CHOSEN = {"spec/claims": 1}
 """How many blocks of a page print what Z3 chose; its build for browsers chooses otherwise."""
 POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self' 'unsafe-inline'"
@@ -141,6 +147,24 @@ def test_every_block_gives_in_the_page_what_it_gave_in_the_build(reader: Reader,
     assert said.count("Same as built") + chosen + barred == PAGES[chapter], list(enumerate(said))
     assert barred == (ROOT / f"{chapter}.md").read_text("utf-8").count(":tags: [starts-a-program]")
     assert chosen <= CHOSEN.get(chapter, 0)
+
+
+@pytest.mark.parametrize("page", API)
+def test_each_docstring_gives_in_the_page_what_stands_beneath_its_prompts(reader: Reader, page: str) -> None:
+    reader.open(f"spec/api/{page}")
+    assert reader.bars().count() == API[page]
+    said = [reader.run(number, agree=number == 0) for number in range(API[page])]
+    assert [(number, text) for number, text in enumerate(said) if text != "Same as built"] == []
+
+
+def test_a_docstring_is_run_by_itself_among_the_names_of_its_module(reader: Reader) -> None:
+    assert API["words"] > 1
+    reader.open("spec/api/words")
+    reader.edit(0, ">>> left_over = merge(1, 2, 2)\n>>> left_over\n3")
+    assert reader.run(0, agree=True) == "Your code ran"
+    reader.edit(1, ">>> 'left_over' in globals(), 'is_subset' in globals(), __name__\n")
+    assert reader.run(1) == "Your code ran"
+    assert "(False, True, 'specctrl.words')" in reader.page.locator(".run-output:visible").last.inner_text()
 
 
 def test_the_counts_are_printed(capsys: pytest.CaptureFixture[str]) -> None:

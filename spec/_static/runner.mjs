@@ -1,5 +1,5 @@
 // Runs the page's code where it stands. A page is always run from its top: a result never depends on what was
-// run before it, only on the text above it.
+// run before it, only on the text above it. A docstring is run by itself, among the names of its module.
 import { Python } from "./python.mjs";
 
 const about = document.querySelector("script[data-megabytes], script[data-lacks]").dataset;
@@ -8,6 +8,7 @@ const AGREED = "specctrl-python-agreed";
 let agreed = sessionStorage.getItem(AGREED) === "yes";
 let busy = false;
 let ran = []; // the texts that the namespace has seen, in order
+let ranAt = ""; // and the docstring that they are from
 
 function element(tag, attributes = {}, ...children) {
   const made = Object.assign(document.createElement(tag), attributes);
@@ -19,7 +20,7 @@ function element(tag, attributes = {}, ...children) {
 function essence(box) {
   const copy = box.cloneNode(true);
   copy.querySelectorAll("wbr").forEach((mark) => mark.remove());
-  copy.querySelectorAll("[tabindex]").forEach((part) => part.removeAttribute("tabindex"));
+  for (const name of ["role", "aria-label", "tabindex"]) copy.querySelectorAll("[tabindex]").forEach((part) => part.removeAttribute(name));
   copy.normalize();
   return box.matches(".text_html") ? copy.innerHTML.trim() : copy.querySelector("pre").textContent.trimEnd();
 }
@@ -33,9 +34,20 @@ function shown(outputs) {
   });
 }
 
+// What a docstring is about, by its dotted name; nothing for the code of a chapter.
+function subject(box) {
+  if (!box.matches(".doctest")) return "";
+  const signature = box.closest("dl.py")?.querySelector(":scope > dt");
+  if (signature?.id) return signature.id;
+  const before = [...document.querySelectorAll("[id^='module-']")].filter(
+    (mark) => mark.compareDocumentPosition(box) & Node.DOCUMENT_POSITION_FOLLOWING);
+  return before.at(-1)?.id.slice("module-".length) ?? "";
+}
+
 class Block {
   constructor(box, number) {
     const isCell = box.matches(".cell");
+    this.docstring = subject(box);
     this.name = `${isCell ? "cell" : "prompts"} ${number}`;
     this.listing = isCell ? box.querySelector(".cell_input .highlight") : box;
     this.pre = this.listing.querySelector("pre");
@@ -180,12 +192,14 @@ async function runUpTo(block) {
     block.say(python.ready ? "Running… " : "Loading Python… ", stop);
     await python.start();
     block.say("Running… ", stop);
-    const above = blocks.slice(0, blocks.indexOf(block)).filter((one) => !one.barred);
-    const current = ran.length <= above.length && ran.every((code, at) => code === above[at].code);
+    const { docstring: place } = block;
+    const above = blocks.slice(0, blocks.indexOf(block)).filter((one) => !one.barred && one.docstring === place);
+    const current = ranAt === place && ran.length <= above.length && ran.every((code, at) => code === above[at].code);
     if (!current) ran = [];
+    ranAt = place;
     for (const next of [...above.slice(ran.length), block]) {
       const { code } = next;
-      const result = await python.call("specctrl.inpage", "run", { code, name: next.name, fresh: !ran.length });
+      const result = await python.call("specctrl.inpage", "run", { code, name: next.name, fresh: !ran.length, place });
       next.show(result);
       if (result.error && next !== block) {
         block.say(`Not run: ${next.name}, above, raised ${result.error.last}`);
@@ -204,8 +218,8 @@ async function runUpTo(block) {
   }
 }
 
-const boxes = [...document.querySelectorAll("[role=main] div.cell, [role=main] div[class*='highlight-py']")].filter(
-  (box) => box.matches(".cell") || (!box.closest(".cell, .spec-source, dl.py") && /^\s*>>> /m.test(box.textContent)),
+const boxes = [...document.querySelectorAll("[role=main] div.cell, [role=main] div[class*='highlight-py'], [role=main] div.doctest")].filter(
+  (box) => box.matches(".cell, .doctest") || (!box.closest(".cell, .spec-source, dl.py") && /^\s*>>> /m.test(box.textContent)),
 );
 const blocks = [];
 if (about.lacks) {

@@ -12,7 +12,7 @@ import json
 import linecache
 import traceback
 from pprint import pformat
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any
 
 WIDTH = 80
@@ -37,8 +37,10 @@ def call(module: str, function: str, arguments: str) -> str:
     return json.dumps(getattr(importlib.import_module(module), function)(**json.loads(arguments)))
 
 
-def run(code: str, name: str, fresh: bool = False) -> Answer:
+def run(code: str, name: str, fresh: bool = False, place: str = "") -> Answer:
     """Run one block; ``name`` stands in tracebacks, ``fresh`` empties the namespace first.
+
+    A docstring's prompts see the names of its module: ``place`` is the dotted name of what the docstring is about.
 
     The answer holds ``outputs`` in order, each with its ``kind`` (text or html) and ``data``; ``error`` where a
     cell raised; for prompts ``same``: whether each printed what stands beneath it.
@@ -47,11 +49,29 @@ def run(code: str, name: str, fresh: bool = False) -> Answer:
     'ZeroDivisionError: division by zero'
     >>> run(">>> 1 + 1\\n2\\n>>> 1 + 2\\n4\\n", "prompts 2")
     {'outputs': [{'kind': 'text', 'data': '>>> 1 + 1\\n2\\n>>> 1 + 2\\n3\\n'}], 'same': False}
+    >>> run(">>> merge(1, 2, 2)\\n3\\n", "prompts 1", fresh=True, place="specctrl.words.merge")["same"]
+    True
     """
     if fresh:
         _namespace.clear()
-        _namespace["__name__"] = "__main__"
+        _namespace.update(vars(module_of(place)) if place else {"__name__": "__main__"})
     return _run_prompts(code, name) if _is_prompts(code) else _run_cell(code, name)
+
+
+def module_of(place: str) -> ModuleType:
+    """The module that has what is named so; ModuleNotFoundError if none has.
+
+    >>> module_of("specctrl.machine.Machine.perform").__name__
+    'specctrl.machine'
+    """
+    name = place
+    while True:
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if not name.startswith(str(error.name)) or "." not in name:
+                raise  # the module is there, and lacks something else
+            name = name.rpartition(".")[0]
 
 
 def _is_prompts(code: str) -> bool:

@@ -4,6 +4,7 @@ Rule code raises these; they carry values, never text.
 An outcome ends the operation, not the state: what was done before it stays done.
 """
 
+import errno
 from enum import Enum
 
 
@@ -28,11 +29,14 @@ class HostFault(Outcome):
 
 
 class Errno(Outcome):
-    """An ioctl fails; ``number`` is the positive errno."""
+    """An ioctl fails; ``number`` is the positive errno, of which the name is printed: numbers differ among systems."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+
+    def __str__(self) -> str:
+        return errno.errorcode.get(self.number, str(self.number))
 
 
 class ExitKind(Enum):

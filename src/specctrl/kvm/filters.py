@@ -63,7 +63,7 @@ def check_filter(candidate: MsrFilter) -> None:
     >>> check_filter(MsrFilter(default_allow=False))
     Traceback (most recent call last):
     ...
-    specctrl.outcomes.Errno: 22
+    specctrl.outcomes.Errno: EINVAL
     """
     if len(candidate.ranges) > MAX_RANGES:
         raise Errno(errno.EINVAL)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from sphinx.addnodes import desc_signature
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
@@ -64,9 +65,10 @@ class Runner:
             return
         source = Path(app.env.doc2path(pagename))
         found = list(blocks(source.read_text("utf-8"))) if source.suffix == ".md" else []
-        if found:
+        code = [*map(python, found), *(f"import {module}" for module in documented(doctree))]
+        if code:
             app.add_css_file("runner.css")
-            app.add_js_file("runner.mjs", type="module", **self.attributes(imports(map(python, found), "z3")))
+            app.add_js_file("runner.mjs", type="module", **self.attributes(imports(code, "z3")))
         if PLAYGROUND in context.get("body", ""):
             app.add_css_file("playground.css")
             app.add_js_file("playground.mjs", type="module")
@@ -95,6 +97,13 @@ class Runner:
         for file in (self.package, self.z3):
             if file is not None:
                 shutil.copyfile(file, target / file.name)
+
+
+def documented(doctree: nodes.document) -> list[str]:
+    """The modules whose docstrings a page shows, if any has prompts; each runs among its module's names."""
+    if not any(True for _ in doctree.findall(nodes.doctest_block)):
+        return []
+    return sorted({name for place in doctree.findall(desc_signature) if (name := place.get("module"))})
 
 
 def pack(package: Path, root: Path, target: Path) -> None:

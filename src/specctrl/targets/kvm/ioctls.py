@@ -131,7 +131,7 @@ def attempt(fd: int, request: int, argument: int | bytes | bytearray = 0) -> int
 def name_of(number: int) -> str:
     """The name of an errno; those that only the kernel has, such as 524, have none.
 
-    >>> name_of(22), name_of(524)
+    >>> name_of(errno.EINVAL), name_of(524)
     ('EINVAL', 'E524')
     """
     return errno.errorcode.get(number, f"E{number}")

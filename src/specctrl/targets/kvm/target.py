@@ -282,7 +282,7 @@ def done(result: int) -> None:
 def ended(result: int) -> dict[str, Json]:
     """How an ioctl ended, in the format's words.
 
-    >>> ended(0), ended(-22)
+    >>> ended(0), ended(-ioctls.errno.EINVAL)
     ({'ret': 0}, {'errno': 'EINVAL'})
     """
     return {"ret": result} if result >= 0 else {"errno": ioctls.name_of(-result)}
