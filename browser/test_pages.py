@@ -66,9 +66,19 @@ SCROLLS_BUT_NOT_BY_KEYBOARD = """() => [...document.querySelectorAll("body *")].
     && e.tabIndex < 0 && !e.querySelector("a[href], button, input, [tabindex='0']"))
   .map(e => e.outerHTML.slice(0, 120))"""
 
+SCROLLS = """[...document.querySelectorAll("[role=main] *")].filter(e => e.scrollWidth > e.clientWidth + 1
+    && e.clientWidth > 0 && ["auto", "scroll"].includes(getComputedStyle(e).overflowX))"""
+SCROLLS_WITHOUT_A_NAME = f"""() => {SCROLLS}.filter(e => e.tabIndex >= 0
+    && !(e.getAttribute("role") && e.getAttribute("aria-label"))).map(e => e.outerHTML.slice(0, 120))"""
+# A line of code that is cut off says so by itself; a column that is not seen does not.
+SCROLLS_WITHOUT_A_SHADOW = f"""() => {SCROLLS}.filter(e => !e.matches("pre, textarea")
+    && !getComputedStyle(e).backgroundImage.includes("linear-gradient")).map(e => e.outerHTML.slice(0, 120))"""
+
 
 def test_it_fits_a_narrow_window_and_what_scrolls_can_be_focused(view: Any, path: str) -> None:
     page = view(path, width=NARROW)
     assert page.evaluate("() => document.documentElement.clientWidth") == NARROW
     assert page.evaluate(WIDER_THAN_THE_WINDOW) == []
     assert page.evaluate(SCROLLS_BUT_NOT_BY_KEYBOARD) == []
+    assert page.evaluate(SCROLLS_WITHOUT_A_NAME) == []
+    assert page.evaluate(SCROLLS_WITHOUT_A_SHADOW) == []

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from built import HTML, NARROW
+from built import HTML, NARROW, WIDE
 
 RULES = json.loads((HTML / "rules.json").read_text("utf-8"))["rules"] if HTML.is_dir() else []
 INDEX = json.loads((HTML / "index.json").read_text("utf-8")) if HTML.is_dir() else {"registers": []}
@@ -50,6 +50,50 @@ def test_a_slash_and_a_word_lead_to_a_rule(view: Any) -> None:
     page.wait_for_function("() => document.getElementById('rule-force.mask-follows').getBoundingClientRect().y < 900")
 
 
+@pytest.mark.parametrize(
+    ("asked", "first", "says"),
+    [
+        ("errno", "spec/capability.html#index-0", "cannot be told apart by their errno"),
+        ("EINVAL", "spec/capability.html#index-0", "EINVAL · flags is not 0"),
+        ("BHI_DIS_S", "spec/glossary.html#term-BHI_DIS_S", "Bit 10 of IA32_SPEC_CTRL"),
+        ("nested write 0", "spec/nested.html#nested-write-zero", "it stays 1 while L2 runs"),
+        ("write nested 0", "spec/nested.html#nested-write-zero", "it stays 1 while L2 runs"),
+        ("playground", "spec/playground.html", "Here a history is performed step by step"),
+    ],
+)
+def test_the_search_leads_to_the_passage_and_shows_it(view: Any, asked: str, first: str, says: str) -> None:
+    page = view(f"search.html?q={asked}")
+    page.wait_for_function("() => document.querySelector('.search-summary')?.textContent")
+    found = page.locator("#search-results li", has=page.locator(f"a[href='{first}']")).first
+    found.locator("p.context").wait_for()
+    assert says in found.locator("p.context").inner_text()
+    assert page.locator("#search-results li > a:first-child").first.get_attribute("href") == first
+
+
+@pytest.mark.parametrize("asked", ["KVM", "mainline", "interface", "processor", "RFC", "report", "D18"])
+def test_an_excerpt_has_what_was_searched_for_and_nothing_that_stands_on_each_page(view: Any, asked: str) -> None:
+    page = view(f"search.html?q={asked}")
+    page.wait_for_function("""() => document.querySelector('.search-summary')?.textContent && [...document
+        .querySelectorAll('#search-results li.kind-text')].every(one => one.querySelector('p.context'))""")
+    told = page.locator("#search-results li.kind-text p.context").all_inner_texts()
+    assert len(told) > 3
+    assert [text for text in told if "Written against RFC" in text or "cannot detect this interface" in text] == []
+    assert [text for text in told if len(text) > 400] == []
+    words = [text for text in told if asked.lower() in text.lower()]
+    assert len(words) > len(told) / 2, "a word may be found in another form, or in code that is left out"
+
+
+def test_an_excerpt_names_its_section_and_leads_there(view: Any, site: str) -> None:
+    page = view("search.html?q=restorable")
+    link = page.locator("#search-results li.kind-text .spec-found-in").first
+    link.wait_for()
+    name = link.inner_text()
+    link.click()
+    page.wait_for_url("**/spec/*.html*#*")
+    heading = page.evaluate("() => document.querySelector(':target').querySelector('h2, h3, h4').textContent")
+    assert heading.startswith(name)
+
+
 FOCUSED = """() => {
   const e = document.activeElement, box = e.getBoundingClientRect(), style = getComputedStyle(e);
   const marked = (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0) || style.boxShadow !== 'none';
@@ -92,6 +136,25 @@ def test_what_was_searched_for_is_marked_on_a_page_with_pictures(browser: Any, s
     page.goto(f"{site}/spec/defects.html?highlight={word}")
     page.wait_for_function("() => document.querySelectorAll('.highlighted').length > 20")
     assert said == []
+    page.close()
+
+
+@pytest.mark.parametrize("width", [1400, WIDE, 700, NARROW])
+def test_the_way_to_the_top_covers_no_text(browser: Any, site: str, width: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(f"{site}/spec/nested.html")
+    page.evaluate("scrollTo({top: 3000, behavior: 'instant'})")
+    page.wait_for_timeout(100)
+    page.evaluate("scrollTo({top: 2800, behavior: 'instant'})")  # it is shown on the way up
+    page.wait_for_function("() => document.documentElement.classList.contains('show-back-to-top')")
+    button = page.locator(".back-to-top")
+    assert button.is_visible() is (width > 1312)
+    if button.is_visible():
+        left = button.bounding_box()["x"]
+        assert left > page.evaluate("() => document.querySelector('article').getBoundingClientRect().right")
+        page.evaluate("() => document.querySelector('.toc-scroll').scrollTo({top: 1e6, behavior: 'instant'})")
+        last = page.locator(".toc-tree a").last.bounding_box()
+        assert last["y"] + last["height"] <= button.bounding_box()["y"]
     page.close()
 
 

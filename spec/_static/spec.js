@@ -1,6 +1,11 @@
-// Makes what scrolls reachable by keyboard. Reading needs none of this.
+// Makes what scrolls reachable by keyboard, and says what it is. Reading needs none of this.
 document.querySelectorAll("pre, .table-wrapper, .text_html").forEach((box) => {
-  if (box.scrollWidth > box.clientWidth && !box.closest("[tabindex]")) box.tabIndex = 0;
+  if (box.scrollWidth <= box.clientWidth || box.closest("[tabindex]")) return;
+  box.tabIndex = 0;
+  const heading = box.closest("section")?.querySelector("h1, h2, h3, h4")?.firstChild?.textContent ?? document.title;
+  const what = box.matches("pre") ? "Code" : box.matches(".table-wrapper") ? "Table" : "Output";
+  box.setAttribute("role", "group");
+  box.setAttribute("aria-label", `${what} under “${heading}”, scrolls sideways`);
 });
 // Two side bars of the theme have no name of their own.
 document.querySelectorAll("aside:not([aria-label])").forEach((bar) => {
