@@ -141,7 +141,7 @@ def test_what_was_searched_for_is_marked_on_a_page_with_pictures(browser: Any, s
 
 @pytest.mark.parametrize("width", [1400, WIDE, 700, NARROW])
 def test_the_way_to_the_top_covers_no_text(browser: Any, site: str, width: int) -> None:
-    page = browser.new_page(viewport={"width": width, "height": 800})
+    page = browser.new_page(viewport={"width": width, "height": 400})  # lower than the contents
     page.goto(f"{site}/spec/nested.html")
     page.evaluate("scrollTo({top: 3000, behavior: 'instant'})")
     page.wait_for_timeout(100)
