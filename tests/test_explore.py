@@ -162,12 +162,13 @@ class TestWhatIsFound:
         (posted,) = (entry for entry in EXPLORED if entry["variant"] == "rfc-v3")
         assert set(PROPERTIES) == set(posted["found"]["violations"])
 
-    def test_processes_find_the_same(self):
+    @pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
+    def test_processes_find_the_same(self, variant):
         tasks = worlds(TWO, [SPR], few_pairs(TWO))
         told = []
-        alone = explore(RFC_V3, tasks, TWO, depth=2, progress=lambda *figures: told.append(figures))
-        two = explore(RFC_V3, tasks, TWO, depth=2, jobs=2, progress=lambda *figures: told.append(figures))
-        assert alone.figures() == two.figures()
+        alone = explore(variant, tasks, TWO, depth=2, progress=lambda *figures: told.append(figures))
+        two = explore(variant, tasks, TWO, depth=2, jobs=2, progress=lambda *figures: told.append(figures))
+        assert alone == two  # histories and all
         assert (alone.states, alone.transitions) == told[-1]
 
     def test_a_search_stops_when_it_has_what_is_wanted(self):
@@ -254,6 +255,13 @@ class TestTheCommand:
         history = printed["histories"]["userspace_wins"]
         assert history["length"] == printed["violations"]["userspace_wins"] == 1
         assert history["steps"][0]["op"] == "enable_cap"
+
+    @pytest.mark.parametrize("variant", VARIANTS)
+    def test_more_processes_print_the_same(self, variant, capsys):
+        arguments = ["explore", "--variant", variant, "--depth", "2", "--json"]
+        status = cli.main(arguments)
+        alone = capsys.readouterr().out
+        assert (status, alone) == (cli.main([*arguments, "--jobs", "2"]), capsys.readouterr().out)
 
     def test_an_unknown_bit(self, capsys):
         assert cli.main(["explore", "--bits", "IBRS,NONE"]) == 2

@@ -372,10 +372,11 @@ def search(
     What the VMCS that is not loaded holds is forgotten if the variant always writes it anew.
     """
     vcpu_pairs: list[Pair] = []
-    if variant is SPEC:
+    own = variant == SPEC  # not "is": another process has a copy
+    if own:
         vcpu_pairs = few_pairs(bits)[:-1] if world.pair == (0, 0) else [(0, 0)]
     events = all_events(world, bits, vcpu_pairs)
-    return Search(variant, world, events, depth=depth, forgets=variant is SPEC).run(progress)
+    return Search(variant, world, events, depth=depth, forgets=own).run(progress)
 
 
 def explore(
