@@ -405,18 +405,22 @@ class TestEvidence:
     def test_the_table_of_rules_and_the_file_have_it(self, site: Site, shown: Shown) -> None:
         site.pages |= {
             "spec/toy": "# Toy\n\n" + RULE + source("toy.merge"),
-            "spec/all": "# All\n\n```{rules}\n```\n\n```{coverage} areas\n```\n\n```{coverage} uncounted\n```\n\n"
-            "```{coverage} unjudged\n```\n",
+            "spec/all": "# All\n\n```{rules}\n```\n\n```{coverage} areas\n```\n\n```{coverage} uncounted\n```\n",
         }
         assert site.build() == []
         page = site.page("spec/all")
         assert "7 mutants; vectors notice 6" in page
         assert ["toy", "1", "1", "1", "1", "1", "1"] == cells_of_row(page, "<code")
         assert "executes none of its code: " in page
-        assert "None." in page
         written = json.loads((site.html / "rules.json").read_text())
         assert asdict(shown) == written["rules"][0]["evidence"]
         assert ({"paths": 3}, {"states": 9}) == (written["proof"], written["explored"])
+
+    def test_a_table_without_rows_says_so(self, site: Site, shown: Shown) -> None:
+        shown.idle.clear()
+        site.pages |= {"spec/toy": "# Toy\n\n" + RULE + source("toy.merge") + "\n\n```{coverage} uncounted\n```\n"}
+        assert site.build() == []
+        assert "None." in site.page("spec/toy")
 
     def test_a_complaint_is_a_warning_where_the_rule_stands(
         self, site: Site, shown: Shown, monkeypatch: pytest.MonkeyPatch

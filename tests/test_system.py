@@ -1,9 +1,12 @@
 """The /dev/kvm fd."""
 
+import errno
+
 import pytest
 
 from helpers import BIT_63, ICE_LAKE, SPR, SPR_WITHOUT_CONTROL, WITHOUT_MSR
-from specctrl.kvm.system import check_extension, feature_msr, msr_index_list
+from specctrl.kvm.system import check_extension, feature_msr, get_supported_force_spec_ctrl, msr_index_list
+from specctrl.outcomes import Errno
 
 
 class TestCheckExtension:
@@ -18,6 +21,21 @@ class TestCheckExtension:
     )
     def test_the_force_capability_needs_a_bit_that_can_be_forced(self, host, capability, expected):
         assert expected == check_extension(host, capability)
+
+
+class TestSupported:
+    """The bits that can be forced to 1."""
+
+    @pytest.mark.parametrize(("host", "bits"), [(SPR, 0x447), (ICE_LAKE, 0), (SPR_WITHOUT_CONTROL, 0)])
+    def test_every_host_answers(self, host, bits):
+        assert bits == get_supported_force_spec_ctrl(host, "kvm", bad_pointer=False)
+
+    @pytest.mark.parametrize(("fd", "bad_pointer", "number"), [
+        ("vm", False, errno.ENOTTY), ("vm", True, errno.ENOTTY), ("kvm", True, errno.EFAULT)])
+    def test_a_wrong_fd_is_looked_at_before_the_pointer(self, fd, bad_pointer, number):
+        with pytest.raises(Errno) as raised:
+            get_supported_force_spec_ctrl(SPR, fd, bad_pointer)
+        assert number == raised.value.args[0]
 
 
 class TestMsrIndexList:

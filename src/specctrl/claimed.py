@@ -73,7 +73,12 @@ PROVES: dict[str, tuple[str, ...]] = {
     # theorems about one operation: see specctrl.theorems
     "formulas_go_bit_by_bit": ("contract.effective.merge", "contract.force.overlay", "virt.ctrl.offered"),
     "supported_set_is_what_the_host_has": ("cap.supported.set",),
-    "support_is_told": ("cap.check.boolean", "cap.supported.ioctl-fd", "cap.supported.bad-pointer"),
+    "support_is_told": (
+        "cap.check.boolean",
+        "cap.supported.ioctl-fd",
+        "cap.supported.bad-pointer",
+        "numbers.detect.by-ioctl",
+    ),
     "capability_takes_exactly_valid_pairs": (
         "cap.enable.needs-support",
         "cap.enable.value-supported",
@@ -188,6 +193,25 @@ PROVES: dict[str, tuple[str, ...]] = {
     ),
     "nested_state_holds_no_word": ("migration.nested-state.no-msrs",),
     "init_waits_where_it_is_blocked": ("nested.init.reflected", "nested.init.blocked", "nested.init.delivered"),
+    "kernel_uses_retpoline_or_hardware_or_software": ("guest.boot.hardware-first", "guest.boot.retpoline"),
+    "every_cpu_of_a_guest_chooses_alike": ("guest.boot.chooses-once", "guest.boot.secondary"),
+    "report_says_what_runs": ("guest.report.what-it-uses", "guest.report.other-os"),
+    "report_sets_and_clears_what_is_offered": ("guest.report.what-it-uses", "guest.report.offered-only"),
+    "each_cpu_reports_for_itself": (
+        "guest.report.every-cpu",
+        "guest.report.offered-only",
+        "guest.report.after-s3",
+        "guest.report.kexec",
+    ),
+    "four_things_stop_bhi": ("exposure.bhi",),
+    "rrsba_needs_retpoline_and_no_bit": ("exposure.rrsba",),
+    "what_is_needless_can_be_left_out": ("exposure.overhead",),
+    "pool_of_two_shows_what_both_have": ("vmm.pool.common-features", "vmm.pool.virtual-msrs", "vmm.pool.rrsba"),
+    "only_guests_without_the_control_are_forced": ("policy.unasked.only-without-control",),
+    "filtered_guest_reads_what_it_wrote": ("policy.filter.guest-reads-its-own",),
+    "keeper_answers_as_kvm_does": ("vmm.keeper.answers",),
+    "keeper_forces_before_it_replies": ("vmm.keeper.forces-first",),
+    "arrival_forces_for_this_host": ("vmm.arrive.force-anew",),
 }
 """For each claim that says something of single rules: their ids."""
 

@@ -156,7 +156,7 @@ class Run:
         self.vcpu_pair = (0, 0)
         if self.keeper is not None:
             self.keeper.arrive(self.machine.host)
-        self.force()
+        self.force_anew()
         return True
 
     def reset(self) -> None:
@@ -164,16 +164,20 @@ class Run:
         self.do("reset_vcpu")
         if self.keeper is not None:
             self.keeper.reset()
-            self.force()
+            self.force_anew()
 
-    def force(self) -> None:
-        """Put on the vCPU the pair that the policy, or the report that userspace keeps, asks for."""
-        pair = self.policy.pair(self.machine.host, self.cpuid)
-        if self.keeper is not None:
-            pair = self.keeper.pair()
-        if pair != self.vcpu_pair:
-            self.do("enable_cap", fd="vcpu", cap="KVM_CAP_FORCE_SPEC_CTRL", args=list(pair))
-            self.vcpu_pair = pair
+    def force_anew(self) -> None:
+        """Force what the policy, or the report that userspace keeps, asks for here."""
+        if self.keeper is None:
+            self.force(*self.policy.pair(self.machine.host, self.cpuid))
+        else:
+            self.force(*self.keeper.pair())
+
+    def force(self, mask: int, value: int) -> None:
+        """Put a pair on the vCPU, unless it has that pair."""
+        if self.vcpu_pair != (mask, value):
+            self.do("enable_cap", fd="vcpu", cap="KVM_CAP_FORCE_SPEC_CTRL", args=[mask, value])
+            self.vcpu_pair = (mask, value)
 
     # ---- what the guest does
 
@@ -198,8 +202,7 @@ class Run:
         """What the instruction shows in the end; Fault if it faults."""
         if "exit" in seen and self.keeper is not None:
             left = seen["exit"]
-            reply = self.keeper.reply(ExitKind(left["kind"]), left["msr"], left.get("value", 0))
-            self.force()
+            reply = self.keeper.complete(ExitKind(left["kind"]), left["msr"], left.get("value", 0), self.force)
             seen = self.do("reply_msr_exit", **reply)
         if "fault" in seen:
             raise Fault(13)

@@ -5,22 +5,25 @@ An outcome of the history (a fault, an errno, …) is a key of the observation; 
 cannot happen raises, with :class:`specctrl.outcomes.Misuse`.
 """
 
-import errno as errno_module
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from specctrl.contract import supported_force_spec_ctrl
 from specctrl.guest import Kernel, KernelCpu, Software, boot
 from specctrl.kvm.filters import FilterRange, MsrFilter
 from specctrl.kvm.state import Intercept, L1Controls, NestedState
-from specctrl.kvm.system import FEATURE_MSRS, check_extension, feature_msr, msr_index_list
+from specctrl.kvm.system import (
+    FEATURE_MSRS,
+    check_extension,
+    feature_msr,
+    get_supported_force_spec_ctrl,
+    msr_index_list,
+)
 from specctrl.kvm.variant import SPEC, Assumptions, Variant
 from specctrl.kvm.vcpu import Vcpu
 from specctrl.observation import Hex, Observation, describe, index_list, observe
 from specctrl.outcomes import (
-    Errno,
     ExitKind,
     Misuse,
     Outcome,
@@ -132,11 +135,7 @@ class Machine:
         {'ret': 0, 'value': 0x447}
         """
         one_of("fd", fd, ("kvm", "vm"))
-        if fd == "vm":
-            raise Errno(errno_module.ENOTTY)
-        if bad_pointer:
-            raise Errno(errno_module.EFAULT)
-        return Observation(ret=0, value=Hex(supported_force_spec_ctrl(self.host)))
+        return Observation(ret=0, value=Hex(get_supported_force_spec_ctrl(self.host, fd, bad_pointer)))
 
     @operation
     def enable_cap(

@@ -12,7 +12,8 @@ from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
 MODULES = ("words", "contract", "processor", "kvm.entry", "kvm.filters", "kvm.msrs", "kvm.nested", "kvm.system",
-           "kvm.vcpu", "kvm.vm", "vmm.migration")
+           "kvm.vcpu", "kvm.vm", "vmm.migration", "guest", "exposure", "vmm.filtering", "vmm.keeper", "vmm.policies",
+           "vmm.pool")
 """The modules whose code carries out rules."""
 
 OPERATORS = {
@@ -38,9 +39,11 @@ _PROCESSOR = (("spec_ctrl_mask", "spec_ctrl_shadow"), ("intercept_read", "interc
               ("entry_load", "exit_load"), ("entry_load_value", "exit_load_value"))
 _VCPU = (*_PROCESSOR[:2], ("vmcs01", "vmcs02"), ("VMCS01", "VMCS02"), ("smm_left_level2", "smm_left_vmx"),
          ("force_mask", "user_mask"), ("force_value", "user_value"), ("guest_view", "saved"))
+_SOFTWARE = (("at_entry", "after_exit"),)
 _PAIRS: dict[str, tuple[tuple[str, str], ...]] = {
     "contract": (*_USERSPACE, ("guest_view", "report")), "kvm.vm": _USERSPACE, "vmm.migration": _USERSPACE,
     "processor": _PROCESSOR, "kvm.entry": _VCPU, "kvm.msrs": _VCPU, "kvm.nested": _VCPU, "kvm.vcpu": _VCPU,
+    "guest": _SOFTWARE, "exposure": _SOFTWARE, "vmm.filtering": (("mask", "value"),),
 }
 
 

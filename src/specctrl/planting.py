@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from specctrl.mutants import MODULES, PACKAGE, Mutant, source_of
-from specctrl.touching import of_words
+from specctrl.touching import linked, of_words
 
 NOT_RUN = ("c-reference", "claims", "defects", "mutants", "scenarios")
 """Pages that repeat proofs, explorations, this table or the scenarios, or need files beside the package."""
@@ -222,7 +222,8 @@ def refuting(mutants: dict[str, Mutant], jobs: int = 2) -> tuple[dict[str, str |
     found |= dict(shown([key for key in chosen if not found[key]], lambda key: other_proofs(key, known)))
     caught: dict[str, str] = {}
     for key, claim in found.items():
-        caught.setdefault(claim or "", key)
+        if claim in linked(key):
+            caught.setdefault(claim, key)
     for name in THEOREMS.keys() - caught.keys():
         tasks: list[Task] = [("theorem", name)]
         for key in mutants:

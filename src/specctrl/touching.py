@@ -2,7 +2,7 @@
 
 A word is a mask, a value, a view, what the processor or KVM holds of an MSR, or a set of bits.  Computed from the
 code: a field that holds a word is an ``int`` of a record that is no count; a function handles a word if it names such
-a field, or takes or returns an ``int`` that is no number of something.  Calls are not followed.
+a field, combines bits, or takes or returns an ``int`` that is no number of something.  Calls are not followed.
 """
 
 import ast
@@ -60,7 +60,13 @@ def handles_word(function: FunctionType) -> bool:
     given = [*tree.args.args, *tree.args.kwonlyargs]
     if any(_words(one.annotation) for one in given if one.arg not in NUMBERS) or _words(tree.returns):
         return True
-    return any(isinstance(node, ast.Attribute) and node.attr in WORDS for node in ast.walk(tree))
+    return any((isinstance(node, ast.Attribute) and node.attr in WORDS) or _bits(node) for node in ast.walk(tree))
+
+
+def _bits(node: ast.AST) -> bool:
+    """Whether a node is an operation on bits."""
+    binary = isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.BitAnd | ast.BitOr | ast.BitXor)
+    return binary or (isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Invert))
 
 
 def _words(annotation: ast.expr | None) -> bool:

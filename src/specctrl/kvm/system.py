@@ -1,6 +1,9 @@
 """The ``/dev/kvm`` fd: what this KVM on this host can do."""
 
+import errno
+
 from specctrl.contract import supported_force_spec_ctrl
+from specctrl.outcomes import Errno
 from specctrl.parts import Host, arch_capabilities
 from specctrl.registers import (
     IA32_ARCH_CAPABILITIES,
@@ -32,6 +35,25 @@ def check_extension(host: Host, capability: int) -> int:
     if capability in (KVM_CAP_X86_USER_SPACE_MSR, KVM_CAP_X86_MSR_FILTER):
         return 1
     return 0
+
+
+def get_supported_force_spec_ctrl(host: Host, fd: str, bad_pointer: bool) -> int:
+    """KVM_GET_SUPPORTED_FORCE_SPEC_CTRL: the bits that can be forced to 1.
+
+    ``fd`` is "kvm" for ``/dev/kvm`` or "vm"; ``bad_pointer``: the answer cannot be written where the caller wants it.
+    Errno: ENOTTY on a VM fd; EFAULT for a bad pointer.
+
+    Source: RFC v3 p1, kvm_arch_dev_ioctl.
+
+    >>> from specctrl.parts import resolve_host
+    >>> hex(get_supported_force_spec_ctrl(resolve_host("sapphire-rapids"), "kvm", bad_pointer=False))
+    '0x447'
+    """
+    if fd != "kvm":
+        raise Errno(errno.ENOTTY)
+    if bad_pointer:
+        raise Errno(errno.EFAULT)
+    return supported_force_spec_ctrl(host)
 
 
 def msr_index_list(host: Host) -> tuple[int, ...]:

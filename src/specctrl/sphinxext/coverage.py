@@ -16,7 +16,7 @@ Rows = tuple[tuple[str, ...], Iterable[list[list[nodes.Node]]]]
 
 
 class CoverageDirective(SphinxDirective):
-    """Shows one table of the evidence: ``areas``, ``uncounted`` or ``unjudged``."""
+    """Shows one table of the evidence: ``areas`` or ``uncounted``."""
 
     required_arguments = 1
     option_spec: ClassVar = {}
@@ -71,16 +71,8 @@ def uncounted(evidence: Evidence, docname: str) -> Rows:
     return ("Rule", "Named, and not counted"), rows
 
 
-def unjudged(evidence: Evidence, docname: str) -> Rows:
-    """The rules whose code has no mutant."""
-    rows = [_row(reference("rule", id, docname), *joined(code(name.removeprefix("specctrl.")) for name in rule.code))
-            for id, rule in evidence.rules.items() if not evidence.shown[id].noticed.get("mutants")]
-    return ("Rule", "Its code"), rows
-
-
 TABLES: dict[str, tuple[str, Callable[[Evidence, str], Rows]]] = {
     "areas": ("Rules by area, and how many each kind of evidence shows", by_area),
     "uncounted": ("What names a rule and was not counted", uncounted),
-    "unjudged": ("Rules whose code has no mutant", unjudged),
 }
 """Each table: what it is called, and how it is made."""

@@ -50,9 +50,9 @@ from specctrl.theorems.stating import (
 from specctrl.words import is_subset, merge, newly_set, overlay
 
 
-def a_host(values: Symbols) -> Host:
+def a_host(values: Symbols, name: str = "host") -> Host:
     """Every host that the assumptions of the proofs let exist."""
-    host = any_host(values, "host")
+    host = any_host(values, name)
     for fact in host_facts(host).values():
         current().assume(fact)
     return host
@@ -310,9 +310,7 @@ def contract_takes_exactly_valid_pairs(machine: Variant, values: Symbols) -> Par
     yield "a pair", iff(accepted, z3.And(pair_is_accepted(contract.host, mask, value), fits))
     yield "the pair", unchanged(contract, new if accepted else before)
 
-    contract, destination = replace(before), any_host(values, "destination")
-    for fact in host_facts(destination).values():
-        current().assume(fact)
+    contract, destination = replace(before), a_host(values, "destination")
     there = replace(before, host=destination)
     none = z3.And(same(before.user_mask, 0), same(before.user_value, 0))
     fits = z3.And(flag_term(exists(destination)), z3.Not(merged_outside(

@@ -4,6 +4,7 @@ What the guest sees of them, and what follows from its report, is the contract's
 questions to the contract.  It works on a kernel that has the filter and the (proposed) per-vCPU capability.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +71,15 @@ class ReportKeeper:
     def pair(self) -> tuple[int, int]:
         """The mask and value that the vCPU's capability must have now."""
         return self.contract.force()
+
+    def complete(self, kind: ExitKind, msr: int, value: int, force: Callable[[int, int], object]) -> dict[str, Any]:
+        """The reply to this exit, when the pair that is asked for now is in force.
+
+        ``force`` puts a mask and a value on the vCPU, with the vCPU's capability.
+        """
+        arguments = self.reply(kind, msr, value)
+        force(*self.pair())
+        return arguments
 
     def reset(self) -> None:
         """A platform reset: what the VMM kept is gone, as rule reset.userspace asks."""
