@@ -228,6 +228,10 @@ class History:
             if not self.guest_write(msr, value):
                 expected = self.exit_to_l1((), exit_load) or {"fail": {"reason": "MSR_LOAD_FAIL", "entry": entry}}
                 break
+        else:
+            if self.init_pending:
+                self.init_pending = False
+                expected = self.exit_to_l1(store, exit_load) or {"reflected": True}
         assert expected == seen
         self.after(seen)
 

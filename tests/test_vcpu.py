@@ -101,6 +101,36 @@ class TestInit:
         made.vmxoff()
         assert {"value": 1} == made.rdmsr(msr=SC)
 
+    def test_in_vmx_operation_it_goes_to_l1_at_the_next_entry(self):
+        made = machine()
+        made.wrmsr(msr=SC, value=1)
+        made.nested_enter()
+        made.nested_exit()
+        assert {"blocked": True} == made.init()
+        assert {"reflected": True} == made.nested_enter(msr_load=[(SC, 5)], exit_msr_load=[(SC, 4)])
+        assert ({"level": 1}, {"value": 4}) == (seen(made, "level"), made.rdmsr(msr=SC))
+        assert made.vcpus[0].in_guest
+        made.vmxoff()
+        assert {"value": 4} == made.rdmsr(msr=SC)
+
+    def test_an_entry_that_fails_leaves_it_pending(self):
+        made = machine()
+        made.wrmsr(msr=SC, value=1)
+        made.nested_enter()
+        made.nested_exit()
+        assert {"blocked": True} == made.init()
+        assert {"fail": {"reason": "MSR_LOAD_FAIL", "entry": 1}} == made.nested_enter(msr_load=[(0x1234, 0)])
+        made.vmxoff()
+        assert {"value": 0} == made.rdmsr(msr=SC)
+
+    def test_at_an_entry_it_aborts_if_the_exit_list_fails(self):
+        made = machine()
+        made.nested_enter()
+        made.nested_exit()
+        assert {"blocked": True} == made.init()
+        assert {"abort": True} == made.nested_enter(exit_msr_load=[(0x1234, 0)])
+        assert not made.vcpus[0].in_guest
+
     def test_in_smm_it_waits_for_rsm(self):
         made = machine()
         made.wrmsr(msr=SC, value=1)

@@ -1354,31 +1354,48 @@ static inline void specctrl_init_reset(struct specctrl_vcpu *vcpu)
 }
 
 /*
+ * A pending INIT takes effect, unless SMM blocks it, or VMX operation while L1
+ * runs: a VM exit to L1 if L2 is loaded, else a reset.
+ *
+ * rule: nested.init.blocked 9ff39390
+ * rule: nested.init.delivered 9f60c6aa
+ * rule: nested.init.reflected fc97b261
+ */
+static inline enum specctrl_result specctrl_deliver_init(struct specctrl_vcpu *vcpu)
+{
+	if (!vcpu->init_pending || vcpu->smm)
+		return SPECCTRL_DONE;
+	if (specctrl_in_l2(vcpu)) {
+		vcpu->init_pending = false;
+		return specctrl_reflect(vcpu);
+	}
+	if (!vcpu->vmx_operation)
+		specctrl_init_reset(vcpu);
+	return SPECCTRL_DONE;
+}
+
+/*
  * INIT, then SIPI.
  *
- * rule: nested.init.blocked 3f7d3ab1
+ * rule: nested.init.blocked 9ff39390
  * rule: nested.init.reflected fc97b261
  */
 static inline enum specctrl_result specctrl_init(struct specctrl_vcpu *vcpu)
 {
+	enum specctrl_result ret;
+
 	specctrl_exit_guest(vcpu);
-	if (vcpu->smm || (vcpu->vmx_operation && !specctrl_in_l2(vcpu))) {
-		vcpu->init_pending = true;
-		return SPECCTRL_BLOCKED;
-	}
-	if (specctrl_in_l2(vcpu))
-		return specctrl_reflect(vcpu);
-	specctrl_init_reset(vcpu);
-	return SPECCTRL_DONE;
+	vcpu->init_pending = true;
+	ret = specctrl_deliver_init(vcpu);
+	return vcpu->init_pending ? SPECCTRL_BLOCKED : ret;
 }
 
-/* L1 leaves VMX operation; rule: nested.init.delivered 0bc743bb */
+/* L1 leaves VMX operation; rule: nested.init.delivered 9f60c6aa */
 static inline void specctrl_vmxoff(struct specctrl_vcpu *vcpu)
 {
 	specctrl_exit_guest(vcpu);
 	vcpu->vmx_operation = false;
-	if (vcpu->init_pending)
-		specctrl_init_reset(vcpu);
+	specctrl_deliver_init(vcpu);
 }
 
 /*
@@ -1402,7 +1419,7 @@ static inline void specctrl_smi(struct specctrl_vcpu *vcpu)
  * takes effect, or goes to L1 if L2 is back.
  *
  * rule: nested.bitmap.when 3d3ec2d1
- * rule: nested.init.delivered 0bc743bb
+ * rule: nested.init.delivered 9f60c6aa
  * rule: nested.smi.no-lists 7d1aeaa0
  * rule: nested.smi.view 31f8fa02
  */
@@ -1417,13 +1434,7 @@ static inline enum specctrl_result specctrl_rsm(struct specctrl_vcpu *vcpu)
 	}
 	vcpu->smm_left_vmx = false;
 	vcpu->smm_left_level2 = false;
-	if (vcpu->init_pending && specctrl_in_l2(vcpu)) {
-		vcpu->init_pending = false;
-		return specctrl_reflect(vcpu);
-	}
-	if (vcpu->init_pending && !vcpu->vmx_operation)
-		specctrl_init_reset(vcpu);
-	return SPECCTRL_DONE;
+	return specctrl_deliver_init(vcpu);
 }
 
 /*
@@ -1606,8 +1617,10 @@ static inline enum specctrl_result specctrl_guest_wrmsr(struct specctrl_vcpu *vc
 }
 
 /*
- * L1 executes VMLAUNCH or VMRESUME, with a VM-entry MSR-load list.
+ * L1 executes VMLAUNCH or VMRESUME, with a VM-entry MSR-load list.  An INIT that
+ * was pending goes to L1 before L2's first instruction.
  *
+ * rule: nested.init.delivered 9f60c6aa
  * rule: nested.lists.fail-half 8d48249a
  */
 static inline enum specctrl_result specctrl_guest_vmlaunch(struct specctrl_vcpu *vcpu,
@@ -1622,6 +1635,8 @@ static inline enum specctrl_result specctrl_guest_vmlaunch(struct specctrl_vcpu 
 		return ret;
 	specctrl_exit_guest(vcpu);
 	entered = specctrl_nested_enter(vcpu, l1, load, nr_load);
+	if (!entered)
+		entered = specctrl_deliver_init(vcpu);
 	if (vcpu->shut_down)
 		return entered;
 	ret = specctrl_run(vcpu);

@@ -228,10 +228,11 @@ def filter_changes(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
 
 
 def l1_enters(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
-    """VMLAUNCH with an empty list."""
-    vcpu.vmlaunch(any_controls(values, "new_l1"), ())
-    contract.level = 2
-    return None, None
+    """VMLAUNCH with an empty list, with or without a pending INIT, which goes to L1."""
+    pending = bool(vcpu.init_pending) and not vcpu.smm
+    seen = perform(lambda: vcpu.vmlaunch(any_controls(values, "new_l1"), ()))
+    contract.level = 1 if pending else 2
+    return seen, Seen.REFLECTED if pending else Seen.DONE
 
 
 def entry_emulated(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
@@ -305,7 +306,7 @@ def nested_state(level2: bool) -> Act:
 
 def vmxoff(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
     """VMXOFF, with or without a pending INIT."""
-    pending = bool(vcpu.init_pending)
+    pending = bool(vcpu.init_pending) and not vcpu.smm
     vcpu.vmxoff()
     if pending:
         contract.init()

@@ -231,6 +231,8 @@ def nested_enter(msr_load: MsrPairs = (), bitmap: bool = True) -> Event:
         for entry, (msr, value) in enumerate(msr_load, start=1):
             if not guest_writes(contract, msr, value):
                 return (NestedEntryFailed, (entry,)), after(at, contract, vmx=True, no_bitmap=not bitmap)
+        if at.init_pending:
+            return REFLECTED, after(at, contract, level=1, vmx=True, no_bitmap=not bitmap, init_pending=False)
         return None, after(at, contract, level=2, vmx=True, no_bitmap=not bitmap)
 
     step: dict[str, Any] = {"op": "nested_enter"}

@@ -70,7 +70,7 @@ class Reflected(Outcome):
 
 
 class Blocked(Outcome):
-    """The event stays pending until the vCPU leaves VMX operation or SMM."""
+    """The event stays pending until the vCPU leaves VMX root operation or SMM."""
 
 
 class NestedEntryFailed(Outcome):

@@ -35,12 +35,25 @@ class Vcpu(VcpuNested):
         Source: SDM vol. 3, INIT in VMX operation and in SMM; Linux, kvm_apic_accept_events.
         """
         self.exit_guest()
-        if self.smm or (self.vmx_operation and self.level == 1):
-            self.init_pending = True
+        self.init_pending = True
+        self.deliver_init()
+        if self.init_pending:
             raise Blocked
+
+    def deliver_init(self) -> None:
+        """A pending INIT takes effect, unless it is blocked: a VM exit to L1 if L2 is loaded, else a reset.
+
+        SMM blocks it, and so does VMX operation while L1 runs.
+
+        Source: SDM vol. 3, INIT in VMX operation and in SMM; Linux, vmx_check_nested_events, kvm_apic_accept_events.
+        """
+        if not self.init_pending or self.smm:
+            return
         if self.level == 2:
+            self.init_pending = False
             self.reflect_and_resume()
-        self.init_reset()
+        if not self.vmx_operation:
+            self.init_reset()
 
     def init_reset(self) -> None:
         """What INIT resets: the view becomes 0 and the report is withdrawn; userspace's pair stays.
@@ -214,11 +227,15 @@ class Vcpu(VcpuNested):
         """L1 executes VMLAUNCH or VMRESUME.
 
         NestedEntryFailed if its MSR-load list fails, VmxAbort if the VM-exit list then fails too.
+        Reflected if an INIT was pending: L2 is entered, and the INIT goes to L1 before L2's first instruction.
+
+        Source: Linux, nested_vmx_enter_non_root_mode, vmx_check_nested_events.
         """
         self.run()
         self.exit_guest()
         try:
             self.nested_enter(controls, msr_load)
+            self.deliver_init()
         finally:
             if not self.shut_down:
                 self.run()
@@ -238,8 +255,7 @@ class Vcpu(VcpuNested):
         """
         self.exit_guest()
         self.vmx_operation = False
-        if self.init_pending:
-            self.init_reset()
+        self.deliver_init()
 
     # ---- SMM
 
@@ -270,8 +286,4 @@ class Vcpu(VcpuNested):
             self.bitmap_merge_pending = True
         self.smm_left_vmx = False
         self.smm_left_level2 = False
-        if self.init_pending and self.level == 2:
-            self.init_pending = False
-            self.reflect_and_resume()
-        if self.init_pending and not self.vmx_operation:
-            self.init_reset()
+        self.deliver_init()

@@ -319,7 +319,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "wrmsr": Operation(
         GUEST, {"vcpu": VCPU, "msr": MSR, "value": WORD}, ("abort", *_INSTRUCTION), defaults={"vcpu": 0}),
     "nested_enter": _on_vcpu(
-        GUEST, ("fail", "abort", *_ENTERS),
+        GUEST, ("fail", "reflected", "abort", *_ENTERS),
         msr_load=PAIRS, intercept=INTERCEPT, exit_msr_store=MSRS, exit_msr_load=PAIRS),
     "nested_exit": _on_vcpu(GUEST, ("stored", "abort", *_ENTERS), msr_store=MSRS, msr_load=PAIRS),
     "init": _on_vcpu(GUEST, ("reflected", "blocked", "abort", *_ENTERS)),

@@ -252,10 +252,11 @@ def nested_state_holds_no_word(vcpu: Vcpu, values: Symbols) -> Parts:
 def init_waits_where_it_is_blocked(vcpu: Vcpu, values: Symbols) -> Parts:
     """An INIT in SMM, or in L1 in VMX operation, stays pending and changes nothing else that KVM keeps; one in L2 goes
     to L1, leaves none pending and resets nothing; elsewhere view and, under the assumption, report are reset at once.
-    A pending one takes effect at the VMXOFF or RSM that ends what blocked it, and not before."""
+    A pending one takes effect at the VMXOFF or RSM that ends what blocked it, and not before; at a VM entry of L1 that
+    succeeds it goes to L1, which uses it up, and resets nothing."""
     settled_ = twin(vcpu)
     settled_.exit_guest()
-    event = choose(values, "event", ("INIT", "VMXOFF", "RSM"))
+    event = choose(values, "event", ("INIT", "VMXOFF", "RSM", "VMLAUNCH"))
     blocked = z3.Or(flag_term(vcpu.smm), z3.And(truth(vcpu.level == 1), flag_term(vcpu.vmx_operation)))
     if event == "INIT":
         level2 = vcpu.level == 2
@@ -267,7 +268,7 @@ def init_waits_where_it_is_blocked(vcpu: Vcpu, values: Symbols) -> Parts:
             yield "nothing else", unchanged(vcpu, settled_, "vm", "init_pending")
         elif ends(seen, Reflected):
             yield "nothing is reset", equal(words_of(vcpu), words_of(settled_))
-            yield "no other is pending", iff(vcpu.init_pending, settled_.init_pending)
+            yield "no other is pending", truth(vcpu.init_pending is False)
         else:
             yield "none is pending", truth(vcpu.init_pending is False)
             yield "the view", same(vcpu.guest_view, 0)
@@ -275,7 +276,17 @@ def init_waits_where_it_is_blocked(vcpu: Vcpu, values: Symbols) -> Parts:
     if vcpu.level == 2:
         return
     pending = flag_term(vcpu.init_pending)
+    if event == "VMLAUNCH":
+        current().assume(z3.Not(flag_term(vcpu.smm)))
+        seen = attempt(lambda: vcpu.vmlaunch(any_controls(values, "new_l1"), ()))
+        yield "VMLAUNCH: it goes to L1", iff(ends(seen, Reflected), pending)
+        yield "VMLAUNCH: the level", truth(vcpu.level == (1 if ends(seen, Reflected) else 2))
+        yield "VMLAUNCH: none is pending", z3.Not(flag_term(vcpu.init_pending))
+        vcpu.exit_guest()
+        yield "VMLAUNCH: nothing is reset", equal(words_of(vcpu), words_of(settled_))
+        return
     if event == "VMXOFF":
+        current().assume(z3.Not(flag_term(vcpu.smm)))
         vcpu.vmxoff()
         takes = pending
     else:
