@@ -79,6 +79,7 @@ source_modules = [  # every public function, class and method of these stands in
     "specctrl.exposure",
     "specctrl.vmm.pool",
     "specctrl.vmm.keeper",
+    "specctrl.vmm.hotplug",
     "specctrl.vmm.migration",
 ]
 
