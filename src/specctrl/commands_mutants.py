@@ -8,6 +8,7 @@ from typing import Any
 
 EPILOG = """\
 Each mutant is planted alone in a copy of the project, where the scenarios, the pages and the explorer run.
+A mutant's name begins with its module and its function.
 With --proofs those of functions that handle a word are shown to the proofs, which needs z3-solver.
 Without an option nothing runs: the stored table is summed up.  Needs a checkout of the project.
 
@@ -20,6 +21,7 @@ examples:
   specctrl mutants
   specctrl mutants --sample 20
   specctrl mutants --proofs --jobs 1
+  specctrl mutants --only kvm.vcpu:Vcpu.init     # after a change of that function
   specctrl mutants --all
 """
 
@@ -31,6 +33,9 @@ def add_mutants(command: Callable[..., argparse.ArgumentParser], commands: Any) 
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--sample", type=_count, metavar="N", help="run N mutants, evenly spread, and compare")
     which.add_argument("--proofs", action="store_true", help="show the mutants of words to the proofs, and store it")
+    which.add_argument(
+        "--only", action="append", metavar="NAME",
+        help="run the mutants whose names begin so, and those that the table lacks, as --all does; may be repeated")
     which.add_argument("--all", action="store_true", help="run every mutant, also against the proofs, and store it")
     parser.add_argument("--jobs", type=_count, default=2, metavar="N", help="processes; default: 2")
     parser.add_argument("--json", action="store_true", help="print the figures, or what was run, as JSON")
@@ -46,18 +51,27 @@ def _count(text: str) -> int:
 def mutants_command(options: argparse.Namespace) -> int:
     """``specctrl mutants``: the stored table, or a part of it made again."""
     from specctrl.mutants import all_mutants, spread
-    from specctrl.planting import complaints, figures, refuting, run_all, store, stored
+    from specctrl.planting import complaints, figures, refuting, run_all, store, stored, without
 
     mutants = all_mutants()
-    chosen = list(mutants) if options.all else spread(list(mutants), options.sample or 0)
+    kept: dict[str, Any] = {"mutants": {}, "proofs": {}, "theorems": {}}
+    if options.only:
+        again = [key for key in mutants if key.startswith(tuple(options.only))]
+        kept = without(stored(), again, mutants)
+        chosen = [key for key in mutants if key not in kept["mutants"]]
+    else:
+        chosen = list(mutants) if options.all else spread(list(mutants), options.sample or 0)
     found = {}
     for key, noticed in run_all([mutants[key] for key in chosen], options.jobs) if chosen else ():
         found[key] = noticed
         print(f"\r{len(found)} of {len(chosen)}", end="", file=sys.stderr, flush=True)
     if chosen:
         print(file=sys.stderr)
-    if options.all or options.proofs:
-        store(found or stored()["mutants"], *refuting(mutants, options.jobs))
+    if options.all or options.only:
+        noticed_by = kept["mutants"] | found
+        store({key: noticed_by[key] for key in mutants}, *refuting(mutants, options.jobs, kept))
+    elif options.proofs:
+        store(stored()["mutants"], *refuting(mutants, options.jobs))
     table = stored()
     wrong = complaints(table, mutants)
     wrong += [f"{key}: {noticed}, not {table['mutants'].get(key)}" for key, noticed in found.items()

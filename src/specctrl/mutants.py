@@ -12,8 +12,8 @@ from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
 MODULES = ("words", "contract", "processor", "kvm.entry", "kvm.filters", "kvm.msrs", "kvm.nested", "kvm.system",
-           "kvm.vcpu", "kvm.vm", "vmm.migration", "guest", "exposure", "vmm.filtering", "vmm.keeper", "vmm.policies",
-           "vmm.pool")
+           "kvm.vcpu", "kvm.vm", "vmm.migration", "guest", "exposure", "vmm.filtering", "vmm.hotplug", "vmm.keeper",
+           "vmm.policies", "vmm.pool")
 """The modules whose code carries out rules."""
 
 OPERATORS = {

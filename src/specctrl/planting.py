@@ -48,7 +48,7 @@ def _vectors(kind: str = "hand") -> Any:
 
     target, chosen = EmulatorTarget("spec"), Selection(kind=kind).of(read(["vectors"]))
     failed = [each.id for each in chosen if each.profile == "spec" and run_one(each, target).status != PASS]
-    return {"failed": len(failed), "first": min(failed)} if failed else None
+    return min(failed, default=None)
 
 
 def _generated() -> Any:
@@ -203,24 +203,30 @@ def run_all(
         yield from pool.map(one, mutants)
 
 
-def refuting(mutants: dict[str, Mutant], jobs: int = 2) -> tuple[dict[str, str | None], dict[str, str]]:
+def refuting(
+    mutants: dict[str, Mutant], jobs: int = 2, known: dict[str, Any] | None = None
+) -> tuple[dict[str, str | None], dict[str, str]]:
     """For each mutant of a function that handles a word what refutes it, and for each theorem a mutant that it refutes.
 
     A theorem that no mutant meets first is shown alone to the mutants of the functions that it is linked to.
+    ``known`` is a table of which the results are kept, without those that are to be made again.
     """
     from specctrl.refuting import other_proofs, proofs_of_links, reached
     from specctrl.theorems import THEOREMS
 
-    chosen = of_words(list(mutants))
+    kept = known or {"proofs": {}, "theorems": {}}
+    candidates = of_words(list(mutants))
+    chosen = [key for key in candidates if key not in kept["proofs"]]
 
     def shown(keys: list[str], proofs: Callable[[str], Iterable[Task]]) -> Iterator[tuple[str, str | None]]:
         for key, said in run_all([mutants[key] for key in keys], jobs, (PROOF,), proofs):
             yield key, said[PROOF]
 
     found = dict(shown(chosen, proofs_of_links))
-    known = reached()
-    found |= dict(shown([key for key in chosen if not found[key]], lambda key: other_proofs(key, known)))
-    caught: dict[str, str] = {}
+    run_by = reached()
+    found |= dict(shown([key for key in chosen if not found[key]], lambda key: other_proofs(key, run_by)))
+    found = {key: (kept["proofs"] | found)[key] for key in candidates}
+    caught: dict[str, str] = {name: key for name, key in kept["theorems"].items() if name in THEOREMS}
     for key, claim in found.items():
         if claim in linked(key):
             caught.setdefault(claim, key)
@@ -255,6 +261,16 @@ def store(found: dict[str, Any], proofs: dict[str, Any], theorems: dict[str, str
         lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(entry)}" for key, entry in entries.items())
         parts.append(f" {json.dumps(name)}: {{\n{lines}\n }}")
     TABLE.write_text("{\n" + ",\n".join(parts) + "\n}\n", "utf-8")
+
+
+def without(table: dict[str, Any], keys: Iterable[str], mutants: Iterable[str]) -> dict[str, Any]:
+    """The table without the results of these mutants, and of those that are no mutants of the code any more."""
+    kept = set(mutants) - set(keys)
+    return {
+        "mutants": {key: said for key, said in table["mutants"].items() if key in kept},
+        "proofs": {key: claim for key, claim in table["proofs"].items() if key in kept},
+        "theorems": {name: key for name, key in table["theorems"].items() if key in kept},
+    }
 
 
 def survivors(found: dict[str, Any]) -> list[str]:
