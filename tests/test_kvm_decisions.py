@@ -29,7 +29,7 @@ FACTS = KernelFacts(
     capabilities={188: 1, 189: 1, 236: 0, CAP_NESTED_STATE: 0}, index_list=(0x10A,), feature_index_list=(0x10A,),
     feature_arch_capabilities=0x69, spec_ctrl=SpecCtrl.IGNORED, spec_ctrl_bits=0, takes_zero=(0x48, 0x10A),
     cpuid_offered={"7.0": 0, "7.2": 0}, cpuid_kept={"7.0": 0, "7.2": 0}, series_ioctl="EINVAL",
-    max_vcpu_id=4096, apic=True, refusal=refusal({0x48: "", 0x800: "INVAL"}))
+    max_vcpu_id=4096, apic=True, refusal=refusal({0x48: "", **dict.fromkeys(range(0x800, 0x900), "INVAL")}))
 """A kernel like the one of the recorded run."""
 STORES = replace(FACTS, spec_ctrl=SpecCtrl.STORED, spec_ctrl_bits=0x7)
 """One that stores IA32_SPEC_CTRL, on a part with the bits of Ice Lake."""
@@ -176,8 +176,19 @@ class TestOtherMsrs:
         assert said in why({"op": "get_msr_index_list", "expect": {"lacks": ["0x1b"]}}, facts=facts)
 
     def test_where_no_reason_but_filter_is_enabled_every_refusal_is_alike(self) -> None:
-        assert why(exits("0x4"), rdmsr("0x800")) == ""
-        assert "INVAL" in why(exits("0x6"), rdmsr("0x800"))
+        facts = replace(FACTS, refusal=refusal({0x1B: "INVAL"}))
+        assert why(exits("0x4"), rdmsr("0x1b"), facts=facts) == ""
+        assert "refuses it as INVAL" in why(exits("0x6"), rdmsr("0x1b"), facts=facts)
+
+    @pytest.mark.parametrize("reasons", ["0x1", "0x2", "0x7"])
+    def test_the_x2apic_msrs_can_be_shown_where_the_kernel_refuses_them_as_the_specification_does(
+        self, reasons: str
+    ) -> None:
+        reply = {"op": "reply_msr_exit", "value": "0x1"}
+        asked = [exits(reasons), rdmsr("0x800"), *([] if reasons == "0x2" else [reply])]
+        assert why(*asked) == ""
+        for how in ("UNKNOWN", ""):
+            assert "as INVAL by the spec" in why(*asked[:2], facts=replace(FACTS, refusal=refusal({0x800: how})))
 
     def test_a_list_is_looked_at_up_to_where_it_stops(self) -> None:
         assert why({"op": "get_msrs", "msrs": [SC, UNKNOWN, VE]}) == ""

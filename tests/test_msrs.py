@@ -39,6 +39,12 @@ class TestEmulatedAccess:
         assert 5 == target.emulate_rdmsr(0x48)
         assert ExitReason.INVAL is refusal(target.emulate_wrmsr, NUMBER[AC], 0)
 
+    def test_an_x2apic_msr_is_refused_as_invalid(self):
+        for msr, reason in ((0x7FF, "UNKNOWN"), (0x800, "INVAL"), (0x8FF, "INVAL"), (0x900, "UNKNOWN")):
+            for host_initiated in (False, True):
+                assert reason == refusal(vcpu().read_msr, msr, host_initiated).name
+                assert reason == refusal(vcpu().write_msr, msr, 0, host_initiated).name
+
     def test_an_msr_that_kvm_does_not_have_is_unknown(self):
         for host_initiated in (False, True):
             assert ExitReason.UNKNOWN is refusal(vcpu().read_msr, 0x1234, host_initiated)

@@ -942,6 +942,17 @@ static inline u32 specctrl_write_mitigation_ctrl(struct specctrl_vcpu *vcpu, u64
 }
 
 /*
+ * The refusal of any other MSR: the x2APIC MSRs are known, and refused as the
+ * local APIC of this vCPU is not in x2APIC mode.
+ *
+ * rule: msr-exit.x2apic c59accd3
+ */
+static inline u32 specctrl_refuse_other(u32 msr)
+{
+	return msr >= 0x800 && msr <= 0x8ff ? SPECCTRL_MSR_INVAL : SPECCTRL_MSR_UNKNOWN;
+}
+
+/*
  * rule: access.cpuid-gate 0c287c14
  * rule: access.read.view 10f48c3a
  * rule: contract.view.reads-back d986833a
@@ -980,7 +991,7 @@ static inline u32 specctrl_get_msr(const struct specctrl_vcpu *vcpu, u32 msr, u6
 		*value = vcpu->mitigation_ctrl;
 		return 0;
 	default:
-		return SPECCTRL_MSR_UNKNOWN;
+		return specctrl_refuse_other(msr);
 	}
 }
 
@@ -1019,7 +1030,7 @@ static inline u32 specctrl_set_msr(struct specctrl_vcpu *vcpu, u32 msr, u64 valu
 			return SPECCTRL_MSR_INVAL;
 		return specctrl_write_mitigation_ctrl(vcpu, value, host_initiated);
 	default:
-		return SPECCTRL_MSR_UNKNOWN;
+		return specctrl_refuse_other(msr);
 	}
 }
 

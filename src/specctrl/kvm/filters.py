@@ -16,6 +16,15 @@ X2APIC_FIRST, X2APIC_LAST = 0x800, 0x8FF
 """The x2APIC MSRs, which no filter reaches."""
 
 
+def is_x2apic(msr: int) -> bool:
+    """Whether an MSR is one of the x2APIC MSRs, 0x800 to 0x8ff.
+
+    >>> [hex(msr) for msr in (0x7FF, 0x800, 0x8FF, 0x900) if is_x2apic(msr)]
+    ['0x800', '0x8ff']
+    """
+    return X2APIC_FIRST <= msr <= X2APIC_LAST
+
+
 @dataclass(frozen=True, slots=True)
 class FilterRange:
     """Some MSRs, and for each whether the accesses named by ``read`` and ``write`` are allowed."""
@@ -41,7 +50,7 @@ class MsrFilter:
         >>> MsrFilter(ranges=(deny,)).allows(0x48, write=True), MsrFilter(ranges=(deny,)).allows(0x48, write=False)
         (False, True)
         """
-        if X2APIC_FIRST <= msr <= X2APIC_LAST:
+        if is_x2apic(msr):
             return True
         for entry in self.ranges:
             covers = entry.write if write else entry.read

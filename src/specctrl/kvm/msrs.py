@@ -5,8 +5,10 @@ a failure of the list for L1's MSR lists.
 """
 
 from dataclasses import dataclass
+from typing import NoReturn
 
 from specctrl.kvm.entry import VcpuEntry
+from specctrl.kvm.filters import is_x2apic
 from specctrl.kvm.system import FEATURE_MSRS
 from specctrl.outcomes import ExitReason, MsrRefused
 from specctrl.registers import (
@@ -28,6 +30,16 @@ def refuse_unless(condition: bool) -> None:
     """MsrRefused(INVAL) unless the condition holds."""
     if not condition:
         raise MsrRefused(ExitReason.INVAL)
+
+
+def refuse_other(msr: int) -> NoReturn:
+    """MsrRefused for an MSR of which this specification says nothing: UNKNOWN, but INVAL for the x2APIC MSRs.
+
+    KVM has those, and refuses them while the vCPU's APIC is not in x2APIC mode; here it never is.
+
+    Source: Linux, kvm_x2apic_msr_read and kvm_x2apic_msr_write; the end of kvm_get_msr_common and kvm_set_msr_common.
+    """
+    raise MsrRefused(ExitReason.INVAL if is_x2apic(msr) else ExitReason.UNKNOWN)
 
 
 @dataclass(slots=True)
@@ -71,7 +83,7 @@ class VcpuMsrs(VcpuEntry):
     # ---- which MSR
 
     def read_msr(self, msr: int, host_initiated: bool) -> int:
-        """The value of one MSR; MsrRefused(INVAL) if it may not be read, MsrRefused(UNKNOWN) if KVM has none.
+        """The value of one MSR; MsrRefused(INVAL) if it may not be read; any other as :func:`refuse_other`.
 
         Source: RFC v3 p7, p8 (kvm_get_msr_common, vmx_get_msr).
         """
@@ -90,10 +102,10 @@ class VcpuMsrs(VcpuEntry):
         if msr == MSR_VIRTUAL_MITIGATION_CTRL:
             refuse_unless(host_initiated or self.shows_mitigation_ctrl())
             return self.mitigation_ctrl
-        raise MsrRefused(ExitReason.UNKNOWN)
+        refuse_other(msr)
 
     def write_msr(self, msr: int, value: int, host_initiated: bool) -> None:
-        """Write one MSR; MsrRefused(INVAL) if it may not be written so, MsrRefused(UNKNOWN) if KVM has none.
+        """Write one MSR; MsrRefused(INVAL) if it may not be written so; any other as :func:`refuse_other`.
 
         Source: RFC v3 p7, p8 (kvm_set_msr_common, vmx_set_msr).
         """
@@ -113,7 +125,7 @@ class VcpuMsrs(VcpuEntry):
             refuse_unless(host_initiated or self.shows_mitigation_ctrl())
             self.write_mitigation_ctrl(value, host_initiated)
         else:
-            raise MsrRefused(ExitReason.UNKNOWN)
+            refuse_other(msr)
 
     # ---- IA32_SPEC_CTRL
 

@@ -7,7 +7,7 @@ Nothing is taken from the emulator instead.
 from dataclasses import dataclass, field
 from typing import Any
 
-from specctrl.kvm.filters import ALLOW_ALL, MsrFilter, check_filter
+from specctrl.kvm.filters import ALLOW_ALL, MsrFilter, check_filter, is_x2apic
 from specctrl.kvm.vm import MAX_VCPU_ID, MSR_EXIT_REASONS
 from specctrl.machine import ASSUMPTIONS, filter_range
 from specctrl.outcomes import Errno, ExitReason, Misuse, Unsupported
@@ -153,7 +153,7 @@ class Judge:
         if msr in VIRTUAL_MSRS:
             raise Unsupported(f"this kernel does not know {NAMES[msr]}, so its lists cannot show the rule")
         if msr not in MSR_NUMBERS.values():
-            self._unknown_to_both(msr, write=False)
+            self._refused_by_both(msr, write=False)
 
     def _get_feature_msrs(self, args: dict[str, Any], _expect: dict[str, Any]) -> None:
         for msr in args["msrs"]:
@@ -164,7 +164,7 @@ class Judge:
             if msr in VIRTUAL_MSRS:
                 raise Unsupported(f"this kernel does not know {NAMES[msr]}")
             if msr != IA32_SPEC_CTRL:
-                self._unknown_to_both(msr, write=False)
+                self._refused_by_both(msr, write=False)
             return  # no feature MSR: the list stops here
 
     def _get_msrs(self, args: dict[str, Any], _expect: dict[str, Any]) -> None:
@@ -191,7 +191,7 @@ class Judge:
                 f"this kernel does not know {NAMES[msr]}: KVM_GET_MSRS and KVM_SET_MSRS do not reach an MSR "
                 "that userspace keeps")
         if msr not in (IA32_SPEC_CTRL, IA32_ARCH_CAPABILITIES):
-            self._unknown_to_both(msr, write=value is not None)
+            self._refused_by_both(msr, write=value is not None)
             return True
         if msr == IA32_SPEC_CTRL and self._native():
             return False
@@ -204,12 +204,14 @@ class Judge:
             self.arch_zero.add(vcpu)
         return False
 
-    def _unknown_to_both(self, msr: int, write: bool) -> None:
-        """Every MSR but five is unknown to the specification; this host can show that if it has none there either."""
+    def _refused_by_both(self, msr: int, write: bool) -> ExitReason:
+        """Every MSR but five is refused by the specification; this host can show that if it gives the same reason."""
+        expected = ExitReason.INVAL if is_x2apic(msr) else ExitReason.UNKNOWN
         refusal = self.facts.refusal(msr, write)
-        if refusal != ExitReason.UNKNOWN.name:
+        if refusal != expected.name:
             how = f"refuses it as {refusal}" if refusal else "performs the access"
-            raise Unsupported(f"this kernel knows MSR {msr:#x}, of which the specification says nothing: it {how}")
+            raise Unsupported(f"MSR {msr:#x} is refused as {expected.name} by the specification; this kernel {how}")
+        return expected
 
     # ---- the guest
 
@@ -232,8 +234,7 @@ class Judge:
                 raise Unsupported(self._spec_ctrl_differs())
             self._own_cpuid(vcpu)
         elif self.reasons & (ExitReason.UNKNOWN.value | ExitReason.INVAL.value) or not self.facts.refusal(msr, write):
-            self._unknown_to_both(msr, write)
-            if self.reasons & ExitReason.UNKNOWN.value:
+            if self.reasons & self._refused_by_both(msr, write).value:
                 self.pending.add(vcpu)
 
     def _keep(self, vcpu: int) -> None:
