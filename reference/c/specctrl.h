@@ -949,7 +949,9 @@ static inline u32 specctrl_write_mitigation_ctrl(struct specctrl_vcpu *vcpu, u64
  */
 static inline u32 specctrl_refuse_other(u32 msr)
 {
-	return msr >= 0x800 && msr <= 0x8ff ? SPECCTRL_MSR_INVAL : SPECCTRL_MSR_UNKNOWN;
+	if (msr >= 0x800 && msr <= 0x8ff)
+		return SPECCTRL_MSR_INVAL;
+	return SPECCTRL_MSR_UNKNOWN;
 }
 
 /*
@@ -1068,7 +1070,7 @@ static inline u32 specctrl_emulate_wrmsr(struct specctrl_vcpu *vcpu, u32 msr, u6
  */
 static inline u32 specctrl_do_set_msr(struct specctrl_vcpu *vcpu, u32 msr, u64 value)
 {
-	u64 now;
+	u64 now = 0;
 
 	if (vcpu->has_run && specctrl_is_feature_msr(msr)) {
 		if (specctrl_get_msr(vcpu, msr, &now, true) || now != value)

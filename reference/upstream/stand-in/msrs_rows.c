@@ -9,10 +9,6 @@
  */
 #include "processor.h"
 
-#define MSR_VIRTUAL_ENUMERATION		0x50000000
-#define MSR_VIRTUAL_MITIGATION_ENUM	0x50000001
-#define MSR_VIRTUAL_MITIGATION_CTRL	0x50000002
-
 struct row {
 	u32 index;
 	u64 value;

@@ -306,6 +306,10 @@ void kvm_vm_free(struct kvm_vm *vm)
 	free(vm);
 }
 
+#define LEAF_7_2								\
+	(SPECCTRL_HAS_PSFD | SPECCTRL_HAS_IPRED_CTRL | SPECCTRL_HAS_RRSBA_CTRL |	\
+	 SPECCTRL_HAS_DDPD_U | SPECCTRL_HAS_BHI_CTRL)
+
 /* KVM_SET_CPUID2 after creation, which the model knows as an argument of creation. */
 void vcpu_clear_cpuid_feature(struct kvm_vcpu *vcpu, struct kvm_x86_cpu_feature feature)
 {
@@ -313,6 +317,8 @@ void vcpu_clear_cpuid_feature(struct kvm_vcpu *vcpu, struct kvm_x86_cpu_feature 
 	u32 cpuid = guest->ref.cpuid & ~feature_of(feature);
 
 	TEST_ASSERT(!guest->ref.has_run, "KVM_SET_CPUID2 after KVM_RUN");
+	/* The library looks for the entry of the leaf, which a host without such bits has not. */
+	TEST_ASSERT(feature.index != 2 || the_host()->features & LEAF_7_2, "no CPUID leaf 7.2");
 	specctrl_vcpu_create(&guest->ref, &vcpu->vm->ref, cpuid);
 }
 

@@ -35,6 +35,11 @@ def _meaning(bits: int) -> str:
     return ", ".join(field.name for field in _SPEC_CTRL if field.mask & bits)
 
 
+_DEFINES = "".join(
+    f"#ifndef {register.name}\n#define {register.name}\t{register.number:#x}\n#endif\n"
+    for register in (_ENUMERATION, _ENUM, _CTRL))
+"""The numbers that no header has without the series."""
+
 _MSRS_HEAD = """\
 /*
  * Rows for tools/testing/selftests/kvm/x86/msrs_test.c, generated from the register tables
@@ -48,6 +53,9 @@ _MSRS_HEAD = """\
  *	vcpu_set_msr(vcpu, {enumeration}, {enumeration_bits:#x});
  *	vcpu_set_msr(vcpu, {enum}, {enum_bits:#x});
  *
+ * Where the host has no CPUID leaf 7.2, leave the rows of its features out: that test clears each
+ * feature of the table for one vCPU, and the library cannot clear what has no leaf.
+ *
  * {enumeration} and {enum} have no rows:
  * the guest can only read them, and these macros write.
  */
@@ -59,6 +67,7 @@ def msrs_rows() -> str:
     head = _MSRS_HEAD.format(ctrl=_CTRL.name, enumeration=_ENUMERATION.name, enum=_ENUM.name,
                              enumeration_bits=_ENUMERATION.defined, enum_bits=_ENUM.defined)
     lines = [head]
+    lines.append(_DEFINES)
     for feature in _by_feature():
         if feature != "SPEC_CTRL":
             subleaf, bit = cpuid_bit(feature)
@@ -93,7 +102,7 @@ _UNIT_HEAD = """\
 
 def unit_test_rows() -> str:
     """Rows for the table of kvm-unit-tests' ``x86/msr.c``."""
-    lines = [_UNIT_HEAD]
+    lines = [_UNIT_HEAD, _DEFINES, "\n/* The rows. */\n"]
     for feature, bits in _by_feature().items():
         subleaf, bit = cpuid_bit(feature)
         lines.append(f"/* {_meaning(bits)}: CPUID.(7,{subleaf}):EDX[{bit}], {feature} */\n")
