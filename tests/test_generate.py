@@ -6,7 +6,7 @@ import pytest
 
 from specctrl.cli import main
 from specctrl.evidence import bound_code
-from specctrl.generate import files
+from specctrl.generate import files, walk
 from specctrl.generate.classes import event, outcome
 from specctrl.generate.dress import ANYBODY, classes_of, dress
 from specctrl.generate.make import _class, called_by_last, coarse, of_classes, of_strays
@@ -49,6 +49,15 @@ class TestMadeAgain:
         made = list(of_strays(known, [random_history(seed) for seed in range(5)]))
         assert made
         assert made == [published(document["id"]) for document in made]
+
+    def test_a_pair_that_forces_the_highest_bit_to_0_brings_no_further_class(self, monkeypatch):
+        explored, high = walk.few_pairs(walk.BITS), 1 << walk.BITS.bit_length() - 1
+        assert (high, 0) not in explored
+        monkeypatch.setattr(walk, "few_pairs", lambda _: [*explored[:-1], (high, 0), explored[-1]])
+        known = {tuple(document["id"].split(".")[1:-1]) for document in BY_ORIGIN["exploration"]}
+        found = set(walk.shortest(depth=3))
+        assert 300 < len(found)
+        assert found <= known
 
     def test_a_seed_is_a_history(self):
         assert random_history(7) == random_history(7) != random_history(8)

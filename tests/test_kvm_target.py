@@ -124,8 +124,9 @@ def perturbed(document: dict[str, Json]) -> Iterator[tuple[int, str, dict[str, J
             wrong = deepcopy(document)
             expect = wrong["steps"][index]["expect"]
             if key == "exit":
-                for part, other in (("kind", "wrmsr" if value["kind"] == "rdmsr" else "rdmsr"), ("reason", "INVAL"),
-                                    ("msr", "0x1234"), ("value", "0x5a5a")):
+                for part, other in (("kind", "wrmsr" if value["kind"] == "rdmsr" else "rdmsr"),
+                                    ("reason", "FILTER" if value["reason"] != "FILTER" else "INVAL"), ("msr", "0x1234"),
+                                    ("value", "0x5a5a")):
                     if part in value:
                         again = deepcopy(wrong)
                         again["steps"][index]["expect"]["exit"][part] = other

@@ -234,7 +234,8 @@ class Judge:
                 raise Unsupported(self._spec_ctrl_differs())
             self._own_cpuid(vcpu)
         elif self.reasons & (ExitReason.UNKNOWN.value | ExitReason.INVAL.value) or not self.facts.refusal(msr, write):
-            if self.reasons & self._refused_by_both(msr, write).value:
+            reason = self._refused_by_both(msr, write)
+            if self.reasons & reason.value:
                 self.pending.add(vcpu)
 
     def _keep(self, vcpu: int) -> None:
