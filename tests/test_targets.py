@@ -108,6 +108,9 @@ class TestBegin:
         result = result_of(scenario(see(effective=0)), '{"observes": ["value", "fault"]}', "@die")
         assert (result.status, result.step, result.why) == ("unsupported", 1, "the target cannot observe effective")
 
+    def test_it_may_see_keys_of_its_own(self) -> None:
+        assert result_of(TWO_STEPS, '{"observes": ["x-cycles", "effective"]}', "{}", '{"x-cycles": 7}').status == "pass"
+
     def test_each_scenario_begins_anew(self) -> None:
         target = AdapterTarget(command("scripted.py", '{"profiles": ["rfc-v3"]}', "{}"), seconds=5)
         statuses = [run_one(load(TWO_STEPS), target).status for _ in range(2)]
@@ -138,6 +141,9 @@ class TestBroken:
         (["[]"], r"answered nonsense: an answer is one JSON object; the answer was \"\[\]\""),
         (['{"value": NaN}'], r"answered nonsense: NaN is not JSON"),
         (['{"ret": 0}'], r'answered nonsense: begin cannot be answered with "ret"'),
+        (['{"observes": ["ret", "effektive"]}'],
+         r'answered nonsense: observes: "effektive" is no key that can be observed; did you mean "effective"\?'),
+        (['{"observes": ["everything", "ret"]}'], r'"everything" is no key that can be observed; known: errno, fault, '),
         (['{"profiles": "spec"}'], r'answered nonsense: profiles: "spec" is not a list'),
         (["{}", '{"valeu": 1}'], r"answered nonsense: valeu: no step can show this"),
         (["{}", '{"value": "many"}'], r'answered nonsense: value: "many" is not a 64-bit value'),

@@ -28,10 +28,10 @@ from typing import Any
 
 from specctrl.machine import ASSUMPTIONS
 from specctrl.outcomes import Misuse, Unsupported
-from specctrl.scenario.kinds import At, Json, Listing, Text, quoted
+from specctrl.scenario.kinds import At, Json, Listing, Text, one_of, quoted
 from specctrl.scenario.reading import Step, parse
 from specctrl.scenario.running import TargetFailed
-from specctrl.scenario.table import HOST, PROFILES
+from specctrl.scenario.table import HOST, PROFILES, SHOWS
 from specctrl.targets.plain import decode, encode
 
 SECONDS_A_LINE = 10.0
@@ -68,6 +68,10 @@ class AdapterTarget:
             self.profiles = self._names("profiles", answer)
         if "observes" in answer:
             self.observes = self._names("observes", answer)
+            for key in sorted(self.observes):
+                if key not in SHOWS and not key.startswith("x-"):
+                    why = f"observes: {quoted(key)} is no key that can be observed; {one_of(SHOWS, key)}"
+                    raise self._nonsense(why, answer)
         self._stop_if_unsupported(answer)
 
     def step(self, step: Step) -> Mapping[str, Json]:
