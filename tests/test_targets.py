@@ -147,6 +147,8 @@ class TestBroken:
         (['{"profiles": "spec"}'], r'answered nonsense: profiles: "spec" is not a list'),
         (["{}", '{"valeu": 1}'], r"answered nonsense: valeu: no step can show this"),
         (["{}", '{"value": "many"}'], r'answered nonsense: value: "many" is not a 64-bit value'),
+        (["{}", '{"mask": "none"}'], r'mask: "none" is not a 64-bit value: .* or an integer, or null \(no control'),
+        (["{}", '{"shadow": []}'], r'shadow: \[\] is not a 64-bit value or null'),
         (["{}\n{}"], r'said "\{\}.*" without being asked'),
         (["@bytes"], r"answered nonsense: .* is not UTF-8"),
         (["@flood"], r"answered nonsense: a line of over"),
@@ -193,6 +195,13 @@ class TestBroken:
                 return
             time.sleep(0.1)
         pytest.fail("the child is alive")
+
+    def test_null_in_words_is_the_word_null(self) -> None:
+        without = scenario(see(mask=None), host="ice-lake-server")
+        for word, status in (("null", "pass"), ("0x0", "fail")):
+            target = AdapterTarget(command("scripted.py", "ok", "ok", f"mask={word}"), plain=True)
+            assert run_one(load(without), target).status == status
+            target.close()
 
     def test_nonsense_in_words_is_named_too(self) -> None:
         target = AdapterTarget(command("scripted.py", "what"), plain=True)

@@ -77,7 +77,7 @@ class Number:
     """A number from ``low``, of at most ``bits`` bits.
 
     ``hexadecimal``: it may be a hex string too, and is written as one unless ``counts``; ``names`` stand
-    for some numbers.
+    for some numbers.  ``or_else``: what else is possible where this number is, for the message.
     """
 
     what: str
@@ -86,6 +86,7 @@ class Number:
     names: Mapping[str, int] = field(default_factory=dict)
     low: int = 0
     counts: bool = False
+    or_else: str = ""
 
     def read(self, value: Json, at: At) -> Any:
         """The value normalised."""
@@ -111,7 +112,7 @@ class Number:
                 return None
         named = ", a name" if self.names else ""
         form = f'a hex string such as "0x400"{named} or an integer' if self.hexadecimal else "an integer"
-        at.refuse(f"{quoted(value)} is not {self.what}: {form} is wanted")
+        at.refuse(f"{quoted(value)} is not {self.what}: {form}{self.or_else} is wanted")
         return None
 
     def write(self, value: Any) -> Json:

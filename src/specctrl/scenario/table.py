@@ -91,6 +91,8 @@ CAP = Named("capability", Number("a capability", 32, names=CAP_NUMBERS, counts=T
 HOST = Named("host", HostKind())
 GUEST_FEATURE = Named("guest-feature", Choice(
     "a CPUID bit of a guest", tuple(name for name in FEATURES if name not in NOT_IN_CPUID)))
+_MAY_BE_NULL = Named(WORD.name, Number("a 64-bit value", or_else=", or null (no control on this host),"))
+WORD_OR_NULL = Either("a 64-bit value or null", {str: _MAY_BE_NULL, int: _MAY_BE_NULL, type(None): Null()})
 VCPU = Number("a vCPU's number", 32, hexadecimal=False)
 COUNT = Number("a count", 32, hexadecimal=False)
 LABEL = Text("a label")
@@ -203,8 +205,8 @@ VALUES: Mapping[str, Kind] = {
     "host_spec_ctrl": WORD,
     "effective": WORD,
     "guest_view": WORD,
-    "mask": Either("a 64-bit value or null", {str: WORD, int: WORD, type(None): Null()}),
-    "shadow": Either("a 64-bit value or null", {str: WORD, int: WORD, type(None): Null()}),
+    "mask": WORD_OR_NULL,
+    "shadow": WORD_OR_NULL,
     "intercepted": Flag(),
     "saved": WORD,
     "level": Number("a level", 2, hexadecimal=False, low=1),
