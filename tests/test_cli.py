@@ -61,7 +61,7 @@ class TestRun:
         assert main(["run", file]) == 1
         lines = capsys.readouterr().out.splitlines()
         assert lines[0] == f"fail          test.failing ({file})"
-        assert lines[1] == "  /steps/2 observe: effective: expected 0x2, observed 0x1"
+        assert lines[1] == "  step 3 (/steps/2) observe: effective: expected 0x2, observed 0x1"
         assert lines[2] == '  expected {"effective": "0x2"}'
         assert lines[3].startswith('  observed {"effective": "0x1"')
 

@@ -606,18 +606,50 @@ class TestReporting:
     def test_text_says_where_and_why(self) -> None:
         assert as_text(PASSED) == "pass          cap.enable-after-vcpu"
         assert as_text(OTHER) == "other-profile test.other: holds for rfc-v3"
-        assert as_text(LACKING) == "unsupported   test.lacking: /steps/1 observe: no observe"
+        assert as_text(LACKING) == "unsupported   test.lacking: step 2 (/steps/1) observe: no observe"
         assert as_text(FAILED).splitlines()[1:] == [
-            "  /steps/1 wrmsr: no \x07fault", '  expected {"fault": "#GP"}', '  observed {"value": "0x1"}']
+            "  step 2 (/steps/1) wrmsr: no \x07fault", '  expected {"fault": "#GP"}',
+            '  observed {"value": "0x1"}: no fault']
+
+    def test_a_failure_says_what_the_scenario_shows_and_where_to_look(self) -> None:
+        document = scenario(write("0x1"), title="A title", rules=["exit.host-restored", "access.read.view"])
+        failed = Result(load(document), "fail", "spec", 1, "why", {"fault": "#GP", "reflected": False})
+        assert as_text(failed).splitlines()[1:] == [
+            "  A title", "  step 2 (/steps/1) wrmsr: why", "  expected {}: no fault",
+            '  observed {"fault": "#GP", "reflected": false}', "  rules    exit.host-restored, access.read.view"]
+
+    def test_an_outcome_on_both_sides_is_missing_on_neither(self) -> None:
+        document = scenario(write("0x1", fault="#UD", reflected=False))
+        failed = Result(load(document), "fail", "spec", 1, "why", {"fault": "#GP", "exit": {}, "abort": True})
+        assert as_text(failed).splitlines()[2:] == [
+            '  expected {"fault": "#UD", "reflected": false}: no exit, no abort',
+            '  observed {"fault": "#GP", "exit": {}, "abort": true}']
 
     def test_the_summary_counts_every_kind_and_says_why_the_status_is_not_0(self) -> None:
         assert summary(self.report(PASSED)) == "1 scenario: 1 pass, 0 fail, 0 unsupported, 0 other-profile"
         assert summary(self.report(PASSED, LACKING)).splitlines() == [
+            "unsupported:    1  observe: no observe",
             "2 scenarios: 1 pass, 0 fail, 1 unsupported, 0 other-profile",
             "more unsupported than the 0 allowed (--max-unsupported)"]
         assert summary(self.report(OTHER)).endswith("\nnothing could run")
         assert summary(self.report(PASSED, total=3, broken="it died")).splitlines() == [
             "3 scenarios: 1 pass, 0 fail, 0 unsupported, 0 other-profile, 2 not-run", "the run is broken: it died"]
+
+    def test_unsupported_scenarios_are_counted_by_reason_and_the_rarest_are_left_to_json(self) -> None:
+        def lacking(why: str, step: int | None = 1) -> Result:
+            return Result(LACKING.scenario, "unsupported", "cmd:x", step, why)
+
+        unseen = "the target cannot observe mask, saved"
+        results = [lacking("not here", None), lacking(unseen), lacking(unseen), LACKING]
+        counted = {unseen: 2, "not here": 1, "observe: no observe": 1}
+        assert list(self.report(PASSED, *results).unsupported().items()) == list(counted.items())  # in this order
+        assert as_json(self.report(*results))["unsupported"] == counted
+        assert "unsupported" not in as_json(self.report(PASSED))
+        many = self.report(*(lacking(f"reason {number:02}", None) for number in range(23)), limit=None)
+        lines = summary(many).splitlines()
+        assert lines[0] == "unsupported:    1  reason 00"
+        assert lines[20:] == ["unsupported:    3  for 3 other reasons (--json has them all)",
+                              "23 scenarios: 0 pass, 0 fail, 23 unsupported, 0 other-profile", "nothing could run"]
 
     def test_json_has_every_result(self) -> None:
         document = as_json(self.report(PASSED, FAILED, LACKING, OTHER, broken="it died"))
@@ -626,7 +658,8 @@ class TestReporting:
         assert (document["status"], document["broken"]) == (1, "it died")
         assert document["results"][1] == {
             "id": "test.sample", "file": "scenario", "profile": "spec", "target": "spec", "result": "fail",
-            "step": 1, "op": "wrmsr", "why": "no \x07fault", "expected": {"fault": "#GP"}, "observed": {"value": "0x1"}}
+            "step": 1, "op": "wrmsr", "why": "no \x07fault", "title": "", "rules": [],
+            "expected": {"fault": "#GP"}, "observed": {"value": "0x1"}}
 
     def test_junit_is_xml_whatever_was_observed(self) -> None:
         suite = ElementTree.fromstring(as_junit(self.report(PASSED, FAILED, LACKING, OTHER, broken="it died")))
@@ -634,8 +667,8 @@ class TestReporting:
             "name": "specctrl run", "tests": "5", "failures": "1", "errors": "1", "skipped": "2"}
         assert [case.get("name") for case in suite] == [
             "cap.enable-after-vcpu", "test.sample", "test.lacking", "test.other", "the target works"]
-        assert suite[1][0].get("message") == "/steps/1 wrmsr: no \ufffdfault"
-        assert suite[2][0].get("message") == "unsupported: /steps/1 observe: no observe"
+        assert suite[1][0].get("message") == "step 2 (/steps/1) wrmsr: no \ufffdfault"
+        assert suite[2][0].get("message") == "unsupported: step 2 (/steps/1) observe: no observe"
 
 
 def test_misuse_raised_by_any_target_is_the_step_s_failure() -> None:

@@ -52,6 +52,10 @@ class TestNames:
         with pytest.raises(UnknownTarget, match=r"no target is named 'qemu'; known: spec, rfc-v3, c, kvm, cmd:PROGRAM"):
             open_target("qemu")
 
+    def test_a_program_without_cmd_is_told_how_it_is_written(self) -> None:
+        with pytest.raises(UnknownTarget, match=r"for a program of yours: --target 'cmd:./adapter --fast'$"):
+            open_target("./adapter --fast")
+
     def test_cmd_is_an_adapter(self) -> None:
         assert isinstance(open_target("cmd:true"), AdapterTarget)
 
@@ -108,6 +112,11 @@ class TestBegin:
         result = result_of(scenario(see(effective=0)), '{"observes": ["value", "fault"]}', "@die")
         assert (result.status, result.step, result.why) == ("unsupported", 1, "the target cannot observe effective")
 
+    def test_all_keys_that_it_lacks_are_said_at_once_with_the_first_place(self) -> None:
+        document = scenario(write("0x1"), see(effective=0), see(saved=0, mask=0, guest_view=0), see(mask=0))
+        result = result_of(document, '{"observes": ["effective", "guest_view"]}', "@die")
+        assert (result.status, result.step, result.why) == ("unsupported", 3, "the target cannot observe mask, saved")
+
     def test_it_may_see_keys_of_its_own(self) -> None:
         assert result_of(TWO_STEPS, '{"observes": ["x-cycles", "effective"]}', "{}", '{"x-cycles": 7}').status == "pass"
 
@@ -143,7 +152,7 @@ class TestBroken:
         (['{"ret": 0}'], r'answered nonsense: begin cannot be answered with "ret"'),
         (['{"observes": ["ret", "effektive"]}'],
          r'answered nonsense: observes: "effektive" is no key that can be observed; did you mean "effective"\?'),
-        (['{"observes": ["everything", "ret"]}'], r'"everything" is no key that can be observed; known: errno, fault, '),
+        (['{"observes": ["everything", "ret"]}'], r'"everything" is no key that can be observed; known: errno, fault'),
         (['{"profiles": "spec"}'], r'answered nonsense: profiles: "spec" is not a list'),
         (["{}", '{"valeu": 1}'], r"answered nonsense: valeu: no step can show this"),
         (["{}", '{"value": "many"}'], r'answered nonsense: value: "many" is not a 64-bit value'),

@@ -2,14 +2,19 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
 from specctrl.scenario.kinds import Json, quoted
-from specctrl.scenario.running import FAIL, OTHER_PROFILE, PASS, STATUSES, UNSUPPORTED, Result
+from specctrl.scenario.running import FAIL, OTHER_PROFILE, PASS, STATUSES, UNSEEN, UNSUPPORTED, Result
+from specctrl.scenario.table import OUTCOMES
 
 ALL_PASSED, MISMATCH, INVALID, NOTHING_RAN = 0, 1, 2, 3
 """Exit statuses of ``specctrl run``."""
+
+REASONS = 20
+"""How many reasons for unsupported scenarios the text names, the most frequent ones."""
 
 
 @dataclass(slots=True)
@@ -38,6 +43,11 @@ class Report:
             observations.update(result.confirms)
         return {kind: {"scenarios": scenarios[kind], "observations": observations[kind]} for kind in scenarios}
 
+    def unsupported(self) -> dict[str, int]:
+        """Why scenarios were unsupported, and how many for each reason, the most frequent first."""
+        reasons = Counter(_reason(result) for result in self.results if result.status == UNSUPPORTED)
+        return dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+
     def too_many_unsupported(self) -> bool:
         """Whether more scenarios were unsupported than allowed."""
         return self.max_unsupported is not None and self.counts()[UNSUPPORTED] > self.max_unsupported
@@ -51,7 +61,7 @@ class Report:
 
 
 def as_text(result: Result) -> str:
-    """One result as lines of text."""
+    """One result as lines of text: of a failure also what the scenario shows, and which rules to look at."""
     lines = [f"{result.status:<13} {result.scenario.id}"]
     if result.status == OTHER_PROFILE:
         lines[0] += f": {result.why}"
@@ -59,9 +69,11 @@ def as_text(result: Result) -> str:
         lines[0] += f": {_place(result)}{result.why}"
     elif result.status == FAIL:
         lines[0] += f" ({result.scenario.file})" if result.scenario.file else ""
+        lines += [f"  {result.scenario.title}"] if result.scenario.title else []
         lines.append(f"  {_place(result)}{result.why}")
-        lines.append(f"  expected {quoted_whole(result.expected)}")
-        lines.append(f"  observed {quoted_whole(result.observed)}")
+        lines.append(f"  expected {quoted_whole(result.expected)}{_but_not(result.expected, result.observed)}")
+        lines.append(f"  observed {quoted_whole(result.observed)}{_but_not(result.observed, result.expected)}")
+        lines += [f"  rules    {', '.join(result.scenario.rules)}"] if result.scenario.rules else []
     elif result.confirms:
         lines[0] += ": " + ", ".join(f"{kind} {count}" for kind, count in result.confirms.items())
     return "\n".join(lines)
@@ -73,7 +85,21 @@ def quoted_whole(value: Json) -> str:
 
 
 def _place(result: Result) -> str:
-    return "" if result.step is None else f"/steps/{result.step} {result.op}: "
+    """The step, counted from 1, and its place in the file, where entries count from 0."""
+    return "" if result.step is None else f"step {result.step + 1} (/steps/{result.step}) {result.op}: "
+
+
+def _but_not(one: Mapping[str, Json] | None, other: Mapping[str, Json] | None) -> str:
+    """The outcomes that happen in the other one only: what an empty object says without a word."""
+    happened = [key for key in OUTCOMES if (other or {}).get(key) not in (None, False)]
+    missing = [key for key in happened if (one or {}).get(key) in (None, False)]
+    return f": no {', no '.join(missing)}" if missing else ""
+
+
+def _reason(result: Result) -> str:
+    """Why a scenario is unsupported, without its place: the same for all that lack the same."""
+    unseen = result.why.startswith(UNSEEN)
+    return result.why if unseen or result.op is None else f"{result.op}: {result.why}"
 
 
 def summary(report: Report) -> str:
@@ -83,6 +109,11 @@ def summary(report: Report) -> str:
         f"confirmed: {kind:6} {found['observations']} observations in {found['scenarios']} scenarios"
         for kind, found in report.confirms().items()
     ]
+    reasons = report.unsupported()
+    lines += [f"unsupported: {number:4}  {reason}" for reason, number in list(reasons.items())[:REASONS]]
+    if len(reasons) > REASONS:
+        rest = sum(list(reasons.values())[REASONS:])
+        lines.append(f"unsupported: {rest:4}  for {len(reasons) - REASONS} other reasons (--json has them all)")
     lines.append(f"{report.total} scenario{'s' if report.total != 1 else ''}: {counted}")
     if report.broken:
         lines.append(f"the run is broken: {report.broken}")
@@ -99,6 +130,7 @@ def as_json(report: Report) -> dict[str, Json]:
         "status": report.exit_status(),
         "counts": report.counts(),
         **({"confirms": report.confirms()} if report.confirms() else {}),
+        **({"unsupported": report.unsupported()} if report.unsupported() else {}),
         **({"broken": report.broken} if report.broken else {}),
         "results": [_result_json(result) for result in report.results],
     }
@@ -116,6 +148,8 @@ def _result_json(result: Result) -> dict[str, Json]:
         document |= {"step": result.step, "op": result.op}
     if result.why:
         document["why"] = result.why
+    if result.status == FAIL:
+        document |= {"title": result.scenario.title, "rules": list(result.scenario.rules)}
     if result.confirms:
         document["confirms"] = dict(result.confirms)
     if result.status == FAIL:

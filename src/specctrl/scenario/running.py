@@ -18,6 +18,9 @@ from specctrl.scenario.table import COUNTED, OUTCOMES, SETS, SHOWS
 PASS, FAIL, UNSUPPORTED, OTHER_PROFILE = "pass", "fail", "unsupported", "other-profile"
 STATUSES = (PASS, FAIL, UNSUPPORTED, OTHER_PROFILE)
 
+UNSEEN = "the target cannot observe"
+"""How the reason begins where a target lacks keys that a scenario expects; all of them follow."""
+
 
 class TargetFailed(Exception):
     """The target itself broke: an adapter that died, hung or answered nonsense."""
@@ -132,11 +135,11 @@ def run_one(scenario: Scenario, target: Target, any_profile: bool = False) -> Re
 
 def _steps(scenario: Scenario, target: Target) -> Result:
     if target.observes is not None:
-        for index, step in enumerate(scenario.steps):
-            unseen = [key for key in step.expect if key not in target.observes]
-            if unseen:
-                why = f"the target cannot observe {', '.join(unseen)}"
-                return Result(scenario, UNSUPPORTED, target.name, index, why)
+        unseen = {key: index for index, step in reversed(list(enumerate(scenario.steps)))
+                  for key in step.expect if key not in target.observes}
+        if unseen:
+            why = f"{UNSEEN} {', '.join(sorted(unseen))}"
+            return Result(scenario, UNSUPPORTED, target.name, min(unseen.values()), why)
     for index, step in enumerate(scenario.steps):
         try:
             observation = normalised(target.step(step), target.name)

@@ -1,5 +1,7 @@
 """Implementations that scenarios run on, by the names of ``specctrl run --target``."""
 
+import shlex
+
 from specctrl.machine import VARIANTS
 from specctrl.scenario import EmulatorTarget, Target
 
@@ -37,4 +39,5 @@ def open_target(name: str, plain: bool = False) -> Target:
 
         return AdapterTarget(name.removeprefix("cmd:"), plain)
     known = ", ".join((*VARIANTS, "c", "kvm", "cmd:PROGRAM"))
-    raise UnknownTarget(f"no target is named {name!r}; known: {known}")
+    yours = shlex.quote(f"cmd:{name}")
+    raise UnknownTarget(f"no target is named {name!r}; known: {known}; for a program of yours: --target {yours}")
