@@ -1,4 +1,4 @@
-"""All generated scenarios: of each transition class, of what random histories reach, of each mutant that is left."""
+"""All generated scenarios: of each transition class, each rare kind of step, each mutant that is left, each field."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -6,6 +6,7 @@ from types import CodeType
 
 from specctrl.evidence import bound_code, calls
 from specctrl.generate.dress import ANYBODY, INSIDE, Class, class_of_last, classes_of, dress, with_own_bit
+from specctrl.generate.fields import of_fields
 from specctrl.generate.stray import History, minimised, random_history, scenario_of
 from specctrl.generate.walk import shortest
 from specctrl.generate.words import OUTCOMES, reason, title
@@ -198,4 +199,4 @@ def generate(written: Sequence[Scenario], progress: Progress) -> list[dict[str, 
     mutants = [mutant for mutant in all_mutants().values() if mutant.module != "contract"]
     documents += of_mutants([*known, *map(load, documents)], histories, mutants, progress)
     name_rules(documents, known)
-    return documents
+    return [*documents, *of_fields()]  # last: what the others are does not depend on them
