@@ -5,7 +5,10 @@ import hashlib
 import io
 import json
 import os
+import re
+import shlex
 import shutil
+import sys
 import tarfile
 
 import pytest
@@ -62,6 +65,20 @@ class TestArchive:
             (entry.uid, entry.gid, entry.uname, entry.gname, entry.mode, entry.mtime) for entry in entries}
         for name in ("README.md", "scenario.schema.json", INDEX, "RELEASED.json", "adapters/adapter.py"):
             assert f"{ROOT}/{name}" in names
+
+    def test_every_file_that_the_readme_names_is_in_it(self, exported):
+        named = set(re.findall(r"`([\w/.-]+\.(?:md|json|py|c))`", exported["README.md"].decode()))
+        assert {"spec/scenarios.md", "spec/not-kvm.md", "adapters/adapter.c", "RELEASED.json"} <= named
+        assert set() == named - exported.keys()
+
+    def test_its_commands_run_from_its_folder(self, tmp_path, monkeypatch, capsys):
+        export(VECTORS, tmp_path / "kit")
+        monkeypatch.chdir(tmp_path / "kit")
+        monkeypatch.setenv("PATH", os.path.dirname(sys.executable), prepend=os.pathsep)
+        commands = re.findall(r"^ +specctrl (run .*python3.*)$", (tmp_path / "kit" / "README.md").read_text(), re.M)
+        assert 1 == len(commands)
+        assert 0 == main(shlex.split(commands[0]))
+        assert " 0 fail, " in capsys.readouterr().out
 
     def test_the_index_is_of_what_is_there(self, exported):
         entries = json.loads(exported[INDEX])["scenarios"]

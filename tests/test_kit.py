@@ -4,13 +4,16 @@ import json
 import re
 import shutil
 from collections import Counter
+from itertools import product
 
 import pytest
 
 from specctrl.cli import main
 from specctrl.kit import MANIFEST, NotPossible, check, content_hash, create, digits, read_manifest, read_set, release
 from specctrl.levels import LEVELS, level
-from specctrl.machine import ASSUMPTIONS
+from specctrl.machine import ASSUMPTIONS, Machine
+from specctrl.parts import PARTS, writable_bits
+from specctrl.registers import MSR_NUMBERS, REGISTERS
 from specctrl.scenario import EmulatorTarget, Invalid, loads, read
 from specctrl.scenario.running import written
 from specctrl.scenario.table import HOST, OPERATIONS
@@ -203,6 +206,78 @@ class TestReadme:
     def test_it_names_every_folder(self):
         folders = {path.name for path in VECTORS.iterdir() if path.is_dir()} - {"adapters"}
         assert folders <= set(re.findall("`([a-z-]+)`", self.TEXT.split("## What is in a folder")[1]))
+
+    def test_its_formula_is_the_merge_and_decides_what_faults(self):
+        (formula,) = re.findall(r"^    (merged = .*)$", self.TEXT, re.MULTILINE)
+        for mask, forced in ((0, 0), (0x4, 0), (0x404, 0x400), (1 << 63, 0), (0xFFFFFFFFFFFFFFFF, 0x1)):
+            for value in (0, 0x1, 0x5, 0x400, 0x405, 0x100, 0x800, 1 << 63, 1 << 63 | 0x400):
+                names = {"value": value, "mask": mask, "forced": forced}
+                exec(formula, names)
+                machine = Machine("sapphire-rapids", record=False)
+                machine.enable_cap(cap=236, args=[mask, forced])
+                machine.create_vcpu()
+                seen = machine.wrmsr(msr=0x48, value=value)
+                faults = names["merged"] & ~writable_bits(PARTS["sapphire-rapids"].features) != 0
+                assert seen == ({"fault": "#GP"} if faults else {})
+                assert faults or machine.observe()["effective"] == names["merged"]
+                assert faults or machine.rdmsr(msr=0x48) == {"value": value}
+
+    def test_its_table_of_bits_is_the_register(self):
+        rows = re.findall(r"^\| ([\d, ]+) \| `([A-Z_]+)` \|$", self.TEXT, re.MULTILINE)
+        of_readme = {(int(bit), feature) for bits, feature in rows for bit in bits.split(", ")}
+        assert of_readme == {(field.low, field.exists_when) for field in REGISTERS["IA32_SPEC_CTRL"]}
+
+    def test_its_six_lines_are_what_reports_and_userspace_force(self):
+        (lines,) = re.findall(r"^```python\n(.*?)^```$", self.TEXT, re.MULTILINE | re.DOTALL)
+        assert 6 == len(lines.splitlines())
+        pairs = [(0, 0), (0x400, 0x400), (0x400, 0), (0x40, 0), (0x44, 0x40)]
+        hosts = [*PARTS, {"part": "sapphire-rapids", "spec_ctrl_shadow": False}]
+        ran = Counter()
+        for host, (mask, forced), report in product(hosts, pairs, range(4)):
+            machine = Machine(host, record=False)
+            if mask and "errno" in machine.enable_cap(cap=236, args=[mask, forced]):
+                continue
+            machine.create_vcpu()
+            assert {"ret": 2} == machine.set_msrs(msrs=[(0x48, 0x1), (0x50000002, report)])
+            has = machine.host.features.names()
+            names = {"host": has, "mask": mask, "forced": forced, "report": report, "value": 0x1}
+            exec(lines, names)
+            assert names["merged"] == machine.observe()["effective"], (host, mask, forced, report)
+            ran[mask != 0, machine.host.spec_ctrl_shadow] += 1
+        assert min(ran[False, False], ran[False, True], ran[True, True]) >= 16
+        assert ran[True, False] == 0  # as the README says
+
+    def test_its_table_of_msrs_is_what_the_emulator_has(self):
+        rows = re.findall(r"^\| `(0x[0-9a-f]+)` \| `(\w+)` \| (.*) \| (.*) \| (.*) \|$", self.TEXT, re.MULTILINE)
+        assert {int(number, 16): name for number, name, *_ in rows} == {
+            number: name for name, number in MSR_NUMBERS.items() if number != 0x48}
+        machine = Machine("sapphire-rapids", record=False)
+        machine.create_vcpu()
+        for number, name, guest, userspace, first in rows:
+            value = machine.get_msrs(msrs=[int(number, 16)])["values"][0]
+            assert value == (1 << 63 | 1 << 19 if first.startswith("bit 63") else int(first)), name
+            taken = [bit for bit in range(64) if machine.set_msrs(msrs=[(name, 1 << bit)]) == {"ret": 1}]
+            assert len(taken) == {"any": 64, "bit 0": 1, "bits 0": 2}[re.match("any|bits? 0", userspace)[0]], name
+            machine.set_msrs(msrs=[(name, 1 << 63 if "any" in userspace else 1)])
+            assert "value" in machine.rdmsr(msr=name)  # the condition holds now, row by row
+            frozen = machine.set_msrs(msrs=[(name, 0)]) == {"ret": 0}
+            assert frozen == ("until frozen" in userspace), name
+            writes = machine.wrmsr(msr=name, value=1) == {}
+            assert writes == ("writes" in guest), name
+            machine.migrate(to="sapphire-rapids")
+
+    def test_it_names_every_argument_that_may_be_absent(self):
+        table = self.TEXT.split("| Argument | Absent |")[1].split("\n\n")[0]
+        for name, operation in OPERATIONS.items():
+            if operation.optional:
+                assert f"`{name}." in table, name
+                for argument in operation.optional if f"`{name}.…`" not in table else ():
+                    assert re.search(rf"`{name}\.{argument}`|`{name}\.\w+`, `{argument}`", table), (name, argument)
+
+    def test_its_keys_are_those_that_observe_shows(self):
+        table = self.TEXT.split("### What to observe")[1].split("###")[0]
+        keys = re.findall("`([a-z_]+)`", " ".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)))
+        assert sorted(OPERATIONS["observe"].shows) == sorted(keys)
 
     def test_its_dialogue_is_what_an_adapter_is_sent_and_the_emulator_answers(self):
         lines = re.findall(r"^    ([<>]) (\{.*\})$", self.TEXT, re.MULTILINE)

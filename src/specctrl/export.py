@@ -10,6 +10,7 @@ from pathlib import Path
 from specctrl import __version__
 from specctrl.kit import content_hash, read_set
 from specctrl.levels import level
+from specctrl.rules import data_folder
 from specctrl.scenario import Invalid
 from specctrl.scenario.kinds import Json
 from specctrl.selection import kind_of
@@ -18,6 +19,9 @@ ROOT = "specctrl-vectors"
 """The folder that everything in an archive is in."""
 
 INDEX = "index.json"
+
+PAGES = ("not-kvm.md", "scenarios.md")
+"""The chapters that the README names: it has to be whole where the project is not."""
 
 
 def index(folder: Path) -> dict[str, Json]:
@@ -42,8 +46,9 @@ def index(folder: Path) -> dict[str, Json]:
 
 
 def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Every file of an export, by name: what the folder has, but for hidden and built files, and the index."""
+    """Every file of an export, by name: what the folder has, but for hidden and built files; chapters; the index."""
     files = {INDEX: (json.dumps(index(folder), indent=1) + "\n").encode()}
+    files |= {f"spec/{page}": (data_folder("spec") / page).read_bytes() for page in PAGES}
     for path in folder.rglob("*"):
         inner = path.relative_to(folder)
         if path.is_file() and not any(part.startswith((".", "__")) for part in inner.parts):

@@ -3,7 +3,7 @@
  * VM-execution control "virtualize IA32_SPEC_CTRL" and says "unsupported" to everything else.
  *
  *	cc -o adapter adapter.c
- *	specctrl run vectors --level processor --target cmd:./adapter --plain
+ *	specctrl run VECTORS --level processor --target cmd:./adapter --plain
  *
  * Replace what stands under "the processor" by yours. Below it is the protocol: one line of words is
  * read, one line is answered. Needs C99 and nothing else.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """An adapter to start from, in Python: the levels "processor" and "force" on a small model of its own.
 
-    specctrl run vectors --level processor --level force --target 'cmd:python3 adapter.py'
+    specctrl run VECTORS --level processor --level force --target 'cmd:python3 adapter.py'
 
 Replace the class Hypervisor by calls of yours: it has one method for each operation.  What it has no method for is
 answered with "unsupported", so begin with few.  Needs Python 3.8 and nothing else.
@@ -96,7 +96,7 @@ class Hypervisor:
         return {"ret": len(known), "values": [self.vcpus[vcpu][msr] for msr in known]}
 
     def init(self, vcpu):
-        self.vcpus[vcpu].update({VIEW: 0, "ran": True, **({REPORT: 0} if self.init_withdraws else {})})
+        self.vcpus[vcpu].update({VIEW: 0, **({REPORT: 0} if self.init_withdraws else {})})
 
     def reset_vcpu(self, vcpu):
         self.vcpus[vcpu].update({VIEW: 0, REPORT: 0})
