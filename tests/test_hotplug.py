@@ -46,3 +46,18 @@ class TestSharedPair:
             shared.change(0x800, 0x800)
         shared.created(2)
         assert given == [(0, 0x4, 0x4), (1, 0x4, 0x4), (2, 0x4, 0x4)]
+
+    def test_what_one_vcpu_refuses_none_keeps(self) -> None:
+        has: dict[int, tuple[int, int]] = dict.fromkeys((0, 1, 2), (0x400, 0x400))
+
+        def force(vcpu: int, mask: int, value: int) -> None:
+            if (vcpu, mask) == (1, 0x4):
+                raise Errno(errno.EINVAL)
+            has[vcpu] = (mask, value)
+
+        shared = SharedPair(force, (0x400, 0x400))
+        for vcpu in has:
+            shared.created(vcpu)
+        with pytest.raises(Errno):
+            shared.change(0x4, 0x4)
+        assert set(has.values()) == {(0x400, 0x400)}

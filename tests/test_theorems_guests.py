@@ -13,6 +13,7 @@ from specctrl.registers import BHI_DIS_S, IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION
 from specctrl.theorems import THEOREMS, guests, vmm
 from specctrl.vmm import pool
 from specctrl.vmm.filtering import FilteredSpecCtrl
+from specctrl.vmm.hotplug import SharedPair
 from specctrl.vmm.keeper import ReportKeeper
 from specctrl.vmm.policies import AsXen
 from specctrl.words import merge
@@ -77,6 +78,7 @@ MISTAKES = {
     "keeper_answers_as_kvm_does": (ReportKeeper, "reply", lambda *_: {"error": False}),
     "keeper_forces_before_it_replies": (ReportKeeper, "complete", replies_first),
     "arrival_forces_for_this_host": (ReportKeeper, "arrive", lambda *_: None),
+    "later_vcpu_has_the_pair_of_its_siblings": (SharedPair, "created", lambda self, vcpu: self.vcpus.append(vcpu)),
 }
 
 

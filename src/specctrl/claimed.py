@@ -212,6 +212,7 @@ PROVES: dict[str, tuple[str, ...]] = {
     "keeper_answers_as_kvm_does": ("vmm.keeper.answers",),
     "keeper_forces_before_it_replies": ("vmm.keeper.forces-first",),
     "arrival_forces_for_this_host": ("vmm.arrive.force-anew",),
+    "later_vcpu_has_the_pair_of_its_siblings": ("vmm.create.force-anew",),
 }
 """For each claim that says something of single rules: their ids."""
 

@@ -1,5 +1,6 @@
 """Theorems about userspace: what a VMM forces of its own accord, and what it keeps for the guest."""
 
+import errno
 from dataclasses import fields, replace
 from typing import Any
 
@@ -8,7 +9,7 @@ import z3
 from specctrl.contract import ReportKeptBy
 from specctrl.kvm.variant import Variant
 from specctrl.kvm.vcpu import Vcpu
-from specctrl.outcomes import ExitKind, MsrRefused
+from specctrl.outcomes import Errno, ExitKind, MsrRefused
 from specctrl.parts import NOT_IN_CPUID, Features
 from specctrl.registers import ARCH_CAP_BHI_NO, ARCH_CAP_RRSBA, ARCH_CAP_VIRTUAL_ENUM, BHI_DIS_S
 from specctrl.states import Symbols, abstract, any_host, same
@@ -33,6 +34,7 @@ from specctrl.theorems.stating import (
     unchanged,
 )
 from specctrl.vmm.filtering import FilteredSpecCtrl
+from specctrl.vmm.hotplug import SharedPair
 from specctrl.vmm.keeper import ReportKeeper
 from specctrl.vmm.policies import POLICIES
 from specctrl.vmm.pool import advertise
@@ -175,3 +177,34 @@ def arrival_forces_for_this_host(machine: Variant, values: Symbols) -> Parts:
     kept.reset()
     yield "after a reset", equal(kept.pair(), (before.user_mask, before.user_value))
     yield "a reset", unchanged(kept.contract, replace(before, host=destination, report=0))
+
+
+# ---- vCPUs that are created later
+
+
+@theorem
+def later_vcpu_has_the_pair_of_its_siblings(machine: Variant, values: Symbols) -> Parts:
+    """A VMM that changes the pair of its two vCPUs forces the new pair on both, and on one that it creates later; if
+    KVM refuses the new pair for either of them, all three have the VM's."""
+    pairs: dict[int, object] = {}
+    vm_pair = (values.word("vm.mask"), values.word("vm.value"))
+    changed = (values.word("mask"), values.word("value"))
+    refusing = choose(values, "refusing", [None, 0, 1])
+
+    def force(vcpu: int, mask: int, value: int) -> None:
+        if vcpu == refusing:
+            raise Errno(errno.EINVAL)
+        pairs[vcpu] = (mask, value)
+
+    def create(vcpu: int) -> None:
+        pairs[vcpu] = vm_pair  # as KVM does
+        shared.created(vcpu)
+
+    shared = SharedPair(force, vm_pair)
+    create(0)
+    create(1)
+    seen = attempt(lambda: shared.change(*changed))
+    create(2)
+    yield "refused", truth(isinstance(seen, Errno) == (refusing is not None))
+    for pair in pairs.values():
+        yield "one pair", equal(pair, changed if refusing is None else vm_pair)
