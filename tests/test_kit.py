@@ -112,6 +112,13 @@ class TestCheck:
 
 
 class TestRelease:
+    def test_the_releases_of_this_set_are_those_that_the_readme_and_the_changelog_name(self):
+        versions = {entry["version"] for entry in read_manifest(VECTORS).released.values()}
+        [named] = re.findall(r"^Releases so far: (.*)\.$", (VECTORS / "README.md").read_text("utf-8"), re.M)
+        assert versions == set(re.findall(r"\d+\.\d+\.\d+", named))
+        changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+        assert all(re.search(rf"release of the vectors, {re.escape(version)}\b", changelog) for version in versions)
+
     def test_everything_new_is_entered_and_the_rest_stays(self, kit):
         assert FIRST in release(kit, "0.1.0")
         path = create(kit, "entry.new")
