@@ -84,16 +84,17 @@ class Path:
     answers: list[bool] = field(default_factory=list)
     conditions: list[Term] = field(default_factory=list)
     others: list[Branch] = field(default_factory=list)
-    known: dict[int, bool] = field(default_factory=dict)  # tests already answered, by the condition's id
+    known: dict[int, tuple[Term, bool]] = field(default_factory=dict)
+    """Tests already answered, by the condition's id; the condition stands with its answer, since Z3 gives the id of a
+    term that nobody keeps to another term."""
 
     def decide(self, condition: Term) -> bool:
         """The answer of a truth test on this path; the other one is another path, if it is possible."""
         condition = z3.simplify(condition)
         if z3.is_true(condition) or z3.is_false(condition):
             return bool(z3.is_true(condition))
-        answer = self.known.get(condition.get_id())
-        if answer is not None:
-            return answer
+        if condition.get_id() in self.known:
+            return self.known[condition.get_id()][1]
         opposite = z3.simplify(z3.Not(condition))
         if len(self.answers) < len(self.branch.answers):
             answer = self.branch.answers[len(self.answers)]
@@ -103,7 +104,7 @@ class Path:
             self.others.append(Branch((*self.answers, not answer), (*self.conditions, other)))
         self.answers.append(answer)
         self.conditions.append(condition if answer else opposite)
-        self.known[condition.get_id()], self.known[opposite.get_id()] = answer, not answer
+        self.known[condition.get_id()], self.known[opposite.get_id()] = (condition, answer), (opposite, not answer)
         if len(self.answers) == len(self.branch.answers) and not self.as_foretold():
             raise SymbolicError("a run is not the same when the same tests answer alike")
         return answer
