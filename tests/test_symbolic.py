@@ -45,6 +45,18 @@ class TestPaths:
         covered = [path.model.eval(word("x").term, model_completion=True).as_long() for path, _ in paths(kind)]
         assert 3 == len(set(covered))
 
+    @pytest.mark.parametrize("depth", [2, 3, 4, 6])
+    def test_the_answer_of_a_test_that_is_gone_is_given_to_no_other(self, depth):
+        """Z3 gives the id of a term that nobody keeps to the next new one."""
+        def nested():
+            for level in range(depth):
+                if word(f"x{depth}.{level}") != 1:
+                    return level
+            return tuple(bool(flag(f"p{depth}.{number}")) for number in range(4))
+
+        found = [result for _, result in paths(nested)]
+        assert depth + 2**4 == len(found) == len(set(found))
+
     def test_an_assumption_restricts_the_path(self):
         def positive():
             assume(word("x") != 0)
