@@ -91,13 +91,12 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("html-page-context", policy.add_policy)
     app.connect("html-page-context", theme.mend, priority=900)  # after the theme's own
     app.connect("html-page-context", slim.slim, priority=900)
+    app.connect("html-page-context", bits.add_assets)
     app.connect("html-page-context", runner.add_script)
     app.connect("build-finished", runner.copy)
     app.connect("build-finished", write_json)
     app.connect("build-finished", copy_vectors)
     app.connect("build-finished", bits.write_data)
-    app.add_js_file("bits.mjs", type="module")
-    app.add_css_file("bits.css")
     app.connect("build-finished", siteindex.write)
     app.connect("build-finished", slim.slim_styles, priority=900)  # the theme writes it at the end, too
     return {"version": "1", "env_version": 2, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 
@@ -31,6 +32,13 @@ def explorer_data() -> dict[str, object]:
         "parts": {name: f"{resolve_host(name).writable:#x}" for name in PARTS},
         "supported": {name: f"{supported_force_spec_ctrl(resolve_host(name)):#x}" for name in PARTS},
     }
+
+
+def add_assets(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
+    """The script and the style sheet on the pages that show a register."""
+    if "spec-layout" in context.get("body", ""):
+        app.add_js_file("bits.mjs", type="module")
+        app.add_css_file("bits.css")
 
 
 def write_data(app: Sphinx, exception: Exception | None) -> None:
