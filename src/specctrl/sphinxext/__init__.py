@@ -16,6 +16,7 @@ from specctrl.sphinxext import (
     policy,
     prompts,
     quiet,
+    searching,
     siteindex,
     slim,
     theme,
@@ -86,6 +87,9 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("env-updated", stale_pages)
     app.connect("missing-reference", leave_type_variable)
     app.connect("env-check-consistency", executed.check)
+    kept = searching.Kept()
+    app.connect("builder-inited", kept.read)
+    app.connect("html-collect-pages", kept.give_back)
     app.connect("html-page-context", banner.add_banner)
     app.connect("html-page-context", banner.add_facts)
     app.connect("html-page-context", policy.add_policy)
