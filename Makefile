@@ -13,7 +13,6 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 PORT ?= 8000
 JOBS ?= auto
-BROWSER_TESTS ?= browser
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -32,7 +31,7 @@ test: $(STAMP) ## ruff, mypy --strict, and every test and example
 	$(BIN)/pytest
 
 browser-test: html edition $(VENV)/browser ## every page in Chromium: requests, contrast, links, keyboard, search, paper
-	$(BIN)/pytest $(BROWSER_TESTS)
+	$(BIN)/pytest browser
 
 serve: html ## build, then serve the site on 127.0.0.1 (PORT=8000)
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)

@@ -1,6 +1,5 @@
 """Measures the built site in Chromium; `make bench` prints the figures, no test depends on them."""
 
-import shutil
 import statistics
 import sys
 import time
@@ -10,9 +9,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "browser"))
 
-from built import HTML, pages, serving  # noqa: E402  the tests' own server and list of pages
+from built import CHROMIUM, HTML, QUIET, pages, serving  # noqa: E402 - the path had to be set first
 
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 ROUNDS = 3
 RUN = ["spec/entry-exit.html", "spec/contract.html", "spec/guests.html"]
 """Pages on which code is run."""
@@ -62,18 +60,17 @@ def in_page(browser: Any, address: str) -> tuple[float, float]:
 
 def main() -> None:
     """Print the figures, and leave with an error if an aim is missed."""
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
         print("left out: the site in a browser: needs the package playwright (make browser-test installs it)")
         return
-    if chromium is None or not (HTML / "index.html").is_file():
-        print(f"left out: the site in a browser: {'no Chromium' if chromium is None else 'not built, make html'}")
+    if CHROMIUM is None or not (HTML / "index.html").is_file():
+        print(f"left out: the site in a browser: {'no Chromium' if CHROMIUM is None else 'not built, make html'}")
         return
     missed = []
     with serving() as address, sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=chromium, args=QUIET)
+        browser = running.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         paints = {path: first_paint(browser, f"{address}/{path}") for path in pages()}
         slowest = max(paints, key=paints.__getitem__)
         print(f"{'first paint, median of pages':35} {statistics.median(paints.values()):12.3f} seconds")

@@ -1,6 +1,7 @@
-"""The built site: its pages, and a server for it on this machine alone."""
+"""The built site: its pages, a server for it on this machine alone, and the browser that looks at it."""
 
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,15 @@ ROOT = Path(__file__).resolve().parent.parent
 HTML = Path(os.environ.get("SITE", ROOT / "_build" / "html"))
 WIDE, NARROW = 1280, 360
 """Widths of a window, in pixels."""
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+QUIET = [
+    "--no-sandbox",  # a container's root cannot have one; no page comes from elsewhere
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+"""Options with which it is started."""
 
 
 def pages(html: Path = HTML) -> list[str]:

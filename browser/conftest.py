@@ -1,22 +1,11 @@
 """The site in Debian's Chromium, every page of it; without Chromium or Playwright the tests say so and stand aside."""
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from built import HTML, NARROW, WIDE, pages, serving
-
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-QUIET = [
-    "--no-sandbox",  # a container's root cannot have one; no page comes from elsewhere
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+from built import CHROMIUM, HTML, NARROW, QUIET, WIDE, pages, serving
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
