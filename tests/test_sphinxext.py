@@ -294,6 +294,13 @@ class TestLayout:
         assert 'aria-label="Fields of IA32_SPEC_CTRL"' in page
         assert "BHI_DIS_S" in page
 
+    def test_the_explorer_comes_with_pages_that_show_a_register_only(self, site: Site) -> None:
+        site.pages |= {"spec/toy": "# Toy\n\n```{layout} IA32_SPEC_CTRL\n```\n"}
+        site.build()
+        for page, shows in (("spec/toy", True), ("index", False)):
+            html = site.page(page)
+            assert ("bits.mjs" in html, "bits.css" in html) == (shows, shows)
+
     def test_an_unknown_register_is_a_warning(self, site: Site) -> None:
         site.pages |= {"spec/toy": "# Toy\n\n```{layout} CR3\n```\n"}
         (warning,) = site.build()
