@@ -31,7 +31,7 @@ DEPTH = 4
 TESTS = tuple(f"tests/test_{module.split('.')[-1]}.py" for module in MODULES)
 """The tests of the rule modules."""
 LIMIT = 60
-"""Seconds that each kind of evidence may take; one that does not end has noticed the mutant."""
+"""So many seconds of processor time may each kind of evidence take; one that does not end has noticed the mutant."""
 
 
 class _NoEnd(BaseException):
@@ -84,9 +84,12 @@ def _exploration() -> Any:
 
 
 def _tests() -> Any:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *TESTS], text=True, check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *TESTS], text=True, check=False,
+            timeout=10 * LIMIT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:  # a process of its own, which the limit of this one does not count
+        raise _NoEnd from None
     if done.returncode == 0:
         return None
     failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
@@ -117,13 +120,13 @@ def judge(kinds: Iterable[str], proofs: Iterable[Task] = ()) -> None:
 
         return refuted_by(list(proofs))
 
-    signal.signal(signal.SIGALRM, stop)
+    signal.signal(signal.SIGPROF, stop)
     said: dict[str, Any] = {}
     asked = [*kinds, *(REST if set(kinds) == set(KINDS) else ())]
     for kind in asked:
         if kind in REST and any(said.values()):
             continue
-        signal.alarm(LIMIT * (2 if kind == PROOF else 1))
+        signal.setitimer(signal.ITIMER_PROF, LIMIT * (2 if kind == PROOF else 1))  # another's load changes nothing
         try:
             said[kind] = prove() if kind == PROOF else (KINDS | REST)[kind]()
         except _NoEnd:
@@ -133,7 +136,7 @@ def judge(kinds: Iterable[str], proofs: Iterable[Task] = ()) -> None:
             break
         except Exception as error:
             said[kind] = f"stops: {type(error).__name__}"
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     print(json.dumps(said))
 
 
@@ -219,8 +222,10 @@ def refuting(
     chosen = [key for key in candidates if key not in kept["proofs"]]
 
     def shown(keys: list[str], proofs: Callable[[str], Iterable[Task]]) -> Iterator[tuple[str, str | None]]:
-        for key, said in run_all([mutants[key] for key in keys], jobs, (PROOF,), proofs):
+        for number, (key, said) in enumerate(run_all([mutants[key] for key in keys], jobs, (PROOF,), proofs), 1):
+            print(f"\r{number} of {len(keys)}", end="", file=sys.stderr, flush=True)
             yield key, said[PROOF]
+        print(file=sys.stderr)
 
     found = dict(shown(chosen, proofs_of_links))
     run_by = reached()
