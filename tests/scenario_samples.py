@@ -1,5 +1,7 @@
 """Scenarios that tests of several modules run; each is right about the emulator of ``spec``."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 CAP = "KVM_CAP_FORCE_SPEC_CTRL"
@@ -112,3 +114,10 @@ FILTERED = scenario(
 """Filters, replies, migration, SMM."""
 
 SAMPLES = (EXAMPLE, FORCED, NESTED, FILTERED)
+
+
+def put(path: Path, document: dict[str, Any]) -> str:
+    """Write a scenario into a directory, under its id; the file's path."""
+    file = path / f"{document['id']}.json"
+    file.write_text(json.dumps(document))
+    return str(file)

@@ -47,8 +47,8 @@ def add_export(command: Command, commands: Any) -> None:
 
 def export_command(options: argparse.Namespace) -> int:
     """``specctrl export WHAT [FILE]``."""
-    from specctrl.cli import UserError
     from specctrl.selection import Selection, selection
+    from specctrl.usage import UserError
 
     chosen = selection(options)
     if chosen != Selection([], [], []) and options.what != "selftest":
