@@ -223,9 +223,9 @@ def refuting(
 
     def shown(keys: list[str], proofs: Callable[[str], Iterable[Task]]) -> Iterator[tuple[str, str | None]]:
         for number, (key, said) in enumerate(run_all([mutants[key] for key in keys], jobs, (PROOF,), proofs), 1):
-            print(f"\r{number} of {len(keys)}", end="", file=sys.stderr, flush=True)
+            if len(keys) > 1:
+                print(f"\r{number} of {len(keys)}", end="" if number < len(keys) else "\n", file=sys.stderr, flush=True)
             yield key, said[PROOF]
-        print(file=sys.stderr)
 
     found = dict(shown(chosen, proofs_of_links))
     run_by = reached()
