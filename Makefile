@@ -1,3 +1,4 @@
+# JOBS is the number of processes; auto: one for each core.
 # Everything runs in .venv, which the first target that needs it makes from python3 (3.11 or newer) alone.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -28,10 +29,10 @@ edition: html $(VENV)/edition ## the chapters as one HTML file and as a PDF, int
 test: $(STAMP) ## ruff, mypy --strict, and every test and example
 	$(BIN)/ruff check
 	$(BIN)/mypy --strict src edition
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(JOBS) --dist loadfile # the examples of a page build on each other
 
 browser-test: html edition $(VENV)/browser ## every page in Chromium: requests, contrast, links, keyboard, search, paper
-	$(BIN)/pytest browser
+	$(BIN)/pytest -n $(JOBS) --dist worksteal browser
 
 serve: html ## build, then serve the site on 127.0.0.1 (PORT=8000)
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
