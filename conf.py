@@ -61,6 +61,7 @@ python_use_unqualified_type_names = True
 copybutton_exclude = ".linenos, .gp, .go"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+copybutton_line_continuation_character = "\\"
 page_runner = True  # code runs in the page, where npm can fetch Pyodide
 rule_evidence = True  # a MUST that no example and no scenario shows is a warning, so an error
 source_modules = [  # every public function, class and method of these stands in a chapter

@@ -10,7 +10,8 @@ from specctrl.reference import HEADER, folder
 from specctrl.sphinxext.creference import find_function
 
 PAGE = (Path(__file__).parents[1] / "spec" / "implementing.md").read_text()
-COMMANDS = re.findall(r"^\$ specctrl (.+)$", PAGE, re.MULTILINE)
+SHELL = PAGE.replace("\\\n", "")  # as a shell reads it: a backslash at the end of a line joins it with the next
+COMMANDS = re.findall(r"^\$ specctrl (.+)$", SHELL, re.MULTILINE)
 
 
 def test_every_command_is_one_that_the_program_takes():
