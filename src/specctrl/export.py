@@ -4,7 +4,7 @@ import gzip
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from specctrl import __version__
@@ -49,19 +49,28 @@ def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
     """Every file of an export, by name: what the folder has, but for hidden and built files; chapters; the index."""
     files = {INDEX: (json.dumps(index(folder), indent=1) + "\n").encode()}
     files |= {f"spec/{page}": (data_folder("spec") / page).read_bytes() for page in PAGES}
-    for path in folder.rglob("*"):
+    yield from sorted((files | dict(files_of(folder))).items())
+
+
+def files_of(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Every file of a folder by name, but for hidden and built ones."""
+    for path in sorted(folder.rglob("*")):
         inner = path.relative_to(folder)
         if path.is_file() and not any(part.startswith((".", "__")) for part in inner.parts):
-            files[inner.as_posix()] = path.read_bytes()
-    yield from sorted(files.items())
+            yield inner.as_posix(), path.read_bytes()
 
 
 def archive(folder: Path) -> bytes:
-    """The set as a tar archive: sorted, without times, owners and modes of this machine."""
+    """The set as a tar archive."""
+    return pack(ROOT, contents(folder))
+
+
+def pack(root: str, files: Iterable[tuple[str, bytes]]) -> bytes:
+    """A tar archive of one folder: in the order given, without times, owners and modes of this machine."""
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, data in contents(folder):
-            entry = tarfile.TarInfo(f"{ROOT}/{name}")
+        for name, data in files:
+            entry = tarfile.TarInfo(f"{root}/{name}")
             entry.size, entry.mode, entry.mtime = len(data), 0o644, 0
             tar.addfile(entry, io.BytesIO(data))
     return target.getvalue()

@@ -53,7 +53,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_config_value("spec_counts", {}, "html", dict)
     app.add_config_value("page_runner", False, "html", bool)
 
-    for part in ("policies", "creference", "upstream", "commands"):
+    for part in ("policies", "creference", "upstream", "commands", "downloads"):
         app.setup_extension(f"specctrl.sphinxext.{part}")
     app.add_domain(SpecDomain)
     app.add_role("rule", RuleRole())
