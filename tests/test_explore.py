@@ -2,12 +2,14 @@
 
 import json
 import os
+from copy import copy
 from dataclasses import fields, replace
 
 import pytest
 
 from specctrl import cli
 from specctrl.commands_explore import PAIRS, Bar
+from specctrl.contract import Contract
 from specctrl.defects import CASES, document, search_case, shortest
 from specctrl.events import CPUID, RESERVED, all_events, pairs_of, subsets
 from specctrl.explore import (
@@ -76,7 +78,7 @@ class TestFlatStates:
             for name in CONSTANT:
                 record, _, inner = name.rpartition(".")
                 values[name] = getattr(getattr(vcpu, record) if record else vcpu, inner)
-            return values
+            return {**values, "vm": copy(vcpu.vm)}  # what an event changes in it, it changes in place
 
         before = constants()
         searched.run()
@@ -188,6 +190,19 @@ class TestWhatIsFound:
         (world,) = worlds(TWO, [SPR], [(0, 0)])
         found = search(Variant("forgets", vcpu=Forgets), world, TWO, depth=2)
         assert found.figures()["violations"]["host_value_after_exit"] == 1
+
+    def test_a_reset_that_leads_to_a_known_state_is_looked_at_too(self, monkeypatch):
+        """An INIT that resets nothing, for the contract either, leads to the state of a plain exit."""
+        class Idle(Vcpu):
+            __slots__ = ()
+
+            def init_reset(self) -> None:
+                self.init_pending = False
+
+        monkeypatch.setattr(Contract, "init", lambda self: None)
+        (world,) = worlds(TWO, [SPR], [(0, 0)])
+        found = Search(replace(SPEC, vcpu=Idle), world, all_events(world, TWO, []), depth=2).run()
+        assert {"reset_leaves_userspace"} == set(found.violations)
 
     def test_a_host_fault_in_a_migration_is_seen(self):
         class Faults(Vcpu):

@@ -137,6 +137,7 @@ class Event:
     violates: str  # the property that is violated if something else is seen
     moves_to: int | None = None  # the host, for a migration
     order: str = ""
+    resets: bool = False  # whether it leaves view 0 and exactly userspace's pair in force, where it is performed
 
     @property
     def op(self) -> str:
@@ -273,7 +274,7 @@ def init() -> Event:
         contract.init()
         return None, after(at, contract)
 
-    return Event({"op": "init"}, Vcpu.init, expect, alive, "mechanism_refines_contract")
+    return Event({"op": "init"}, Vcpu.init, expect, alive, "mechanism_refines_contract", resets=True)
 
 
 def pending_init(world: World, at: Expected) -> Expected:
@@ -389,7 +390,7 @@ def platform_reset() -> Event:
         return None, after(mode, contract)
 
     return Event(
-        {"op": "reset_vcpu"}, Vcpu.platform_reset, expect, lambda _: True, "mechanism_refines_contract"
+        {"op": "reset_vcpu"}, Vcpu.platform_reset, expect, lambda _: True, "mechanism_refines_contract", resets=True
     )
 
 

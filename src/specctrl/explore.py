@@ -144,6 +144,7 @@ class Search:
         self.forced: list[tuple[int, int, int, int, int]] = []
         self.parents: dict[Node, tuple[Node, Event] | None] = {}
         self.moved: dict[tuple[Any, ...], tuple[Seen, State]] = {}
+        self.arrived: set[Node] = set()
         self.nodes: list[Node] = []
 
     def new_vcpu(self, host: Host) -> Vcpu:
@@ -236,7 +237,9 @@ class Search:
                 if reached not in parents:
                     parents[reached] = (node, event)
                     new.append(reached)
-                    self.look(reached, event, seen, node)
+                    self.look(reached, event, node)
+                if seen is None and (event.resets or event.moves_to is not None):
+                    self.look_at_step(reached, event, node)
             if progress is not None and not count & 0xFF:
                 progress(len(parents), self.found.transitions + transitions)
         self.found.transitions += transitions
@@ -277,7 +280,22 @@ class Search:
         seen, state = known
         return (seen, (event.moves_to, then, state)) if seen is None else (seen, (host, then, self.take(vcpu)))
 
-    def look(self, reached: Node, event: Event, seen: Seen, before: Node) -> None:
+    def look_at_step(self, reached: Node, event: Event, before: Node) -> None:
+        """The properties of a reset or a migration that was done; the state that it leads to need not be new."""
+        host, number, state = reached
+        vcpu, at = self.vcpus[host], self.expected[number]
+        if event.resets:
+            left = (vcpu.force_mask, vcpu.force_value, vcpu.read_spec_ctrl())
+            if left != (at.user_mask, at.user_value, 0):
+                self.violation("reset_leaves_userspace", before, event)
+        elif reached not in self.arrived:
+            self.arrived.add(reached)
+            put(vcpu, state)
+            arrived = (vcpu.read_spec_ctrl(), vcpu.mitigation_ctrl, vcpu.level)
+            if arrived != (at.view, at.report, at.level):
+                self.violation("migration_is_identity", before, event)
+
+    def look(self, reached: Node, event: Event, before: Node) -> None:
         """The properties of a new state."""
         host, number, _ = reached
         vcpu = self.vcpus[host]
@@ -292,14 +310,6 @@ class Search:
             or vcpu.shut_down != at.shut_down
         ):
             self.violation("mechanism_refines_contract", before, event)
-        if event.op in ("init", "reset_vcpu") and seen is None:
-            left = (vcpu.force_mask, vcpu.force_value, vcpu.read_spec_ctrl())
-            if left != (at.user_mask, at.user_value, 0):
-                self.violation("reset_leaves_userspace", before, event)
-        if event.moves_to is not None and seen is None:
-            arrived = (vcpu.read_spec_ctrl(), vcpu.mitigation_ctrl, vcpu.level)
-            if arrived != (at.view, at.report, at.level):
-                self.violation("migration_is_identity", before, event)
         if vcpu.cpu.non_root:
             register = vcpu.cpu.spec_ctrl
             user_mask, user_value, report_asks, free, own = self.forced[number]
