@@ -153,3 +153,42 @@ class TestSummarizedMethods:
 
         with pytest.raises(SymbolicError, match="writes saved"):
             prove_step(planted(Busy), STEPS[HOST_SETS_REPORT], L1, KVM)
+
+    @pytest.mark.parametrize(("step", "loaded"), [("VM entry", L2), (HOST_SETS_REPORT, L1)])
+    @pytest.mark.parametrize("record", ["vmcs02", "cpu", "vm"])
+    def test_one_that_writes_another_field_of_a_record_is_an_error(self, step, loaded, record):
+        """The summary would lose the write, and the proof would follow code that does not write."""
+        field = {"vmcs02": "spec_ctrl_shadow", "cpu": "spec_ctrl", "vm": "exit_reasons"}[record]
+
+        class Busy(SPEC.vcpu):
+            def merge_bitmap(self):
+                SPEC.vcpu.merge_bitmap(self)
+                setattr(getattr(self, record), field, 0)
+
+            def update_interception(self):
+                SPEC.vcpu.update_interception(self)
+                setattr(getattr(self, record), field, 0)
+
+        with pytest.raises(SymbolicError, match=f"writes {field}"):
+            prove_step(planted(Busy), STEPS[step], loaded, KVM)
+
+    def test_one_that_answers_and_writes_is_an_error(self):
+        class Busy(SPEC.vcpu):
+            def shows_enumeration(self):
+                if not self.cpuid.arch_capabilities:
+                    self.mitigation_ctrl = 0
+                return SPEC.vcpu.shows_enumeration(self)
+
+        with pytest.raises(SymbolicError, match="writes mitigation_ctrl"):
+            prove_step(planted(Busy), STEPS["guest reads MSR_VIRTUAL_ENUMERATION"], L1, GUEST)
+
+    @pytest.mark.parametrize("looks", [
+        lambda vcpu: vcpu.vm.msr_filter.allows(0x48, write=True), lambda vcpu: vcpu.vmcs01.intercept_read])
+    def test_an_answer_depends_on_nothing_that_its_key_does_not_have(self, looks):
+        """Else the answer under one filter, or for one bitmap, would stand for every other."""
+        class Curious(SPEC.vcpu):
+            def may_pass_through(self):
+                return SPEC.vcpu.may_pass_through(self) and bool(looks(self))
+
+        with pytest.raises(SymbolicError, match="outside its summary"):
+            prove_step(planted(Curious), STEPS[HOST_SETS_REPORT], L1, KVM)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from copy import copy
 from functools import cache, partial
-from types import SimpleNamespace
 from typing import Any
 
 from specctrl.kvm.variant import Variant
@@ -15,7 +14,7 @@ from specctrl.symbolic import SymbolicError, refuse
 BITMAP = tuple((vmcs, bit) for vmcs in ("vmcs01", "vmcs02") for bit in ("intercept_read", "intercept_write"))
 """The bits of the two bitmaps."""
 READ = ("passthrough", "controls", "cpuid", "force_mask", "loaded", "arch_capabilities", "virtual_enumeration")
-"""Fields of a vCPU that a summarized method may look at, besides the control, the bitmaps and the filter."""
+"""Fields of a vCPU that a summarized method may look at, besides the control; some look at bitmaps and filter too."""
 
 
 class Unread:
@@ -29,44 +28,79 @@ class Unread:
             raise AttributeError(name)
         raise SymbolicError(f"rule code uses {name!r} of a field outside its summary")
 
+    def __setattr__(self, name: str, value: object) -> None:
+        raise SymbolicError(f"a summarized method writes {name}")
+
 
 UNREAD: Any = Unread()
 
 
+class Part(Unread):
+    """What of a record a summarized method may look at; of this it may write the bits of a bitmap, nothing else."""
+
+    def __init__(self, **shown: Any) -> None:
+        self.__dict__.update(shown)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in self.__dict__ or not name.startswith("intercept_"):
+            super().__setattr__(name, value)
+        self.__dict__[name] = value
+
+
+def fields_of(vcpu: Vcpu) -> dict[str, Any]:
+    """Every field of a vCPU as it is."""
+    return {name: getattr(vcpu, name) for name in Vcpu.__dataclass_fields__}
+
+
 def copy_of(vcpu: Vcpu) -> Any:
-    """A vCPU of which only what a summarized method may look at can be read."""
+    """A vCPU of which only the fields :data:`READ` and the control can be read."""
     made: Any = copy(vcpu)
     for name in Vcpu.__dataclass_fields__:
         if name not in READ:
             setattr(made, name, UNREAD)
-    made.cpu = SimpleNamespace(has_control=vcpu.cpu.has_control)
-    made.vm = SimpleNamespace(msr_filter=vcpu.vm.msr_filter)
-    for name in ("vmcs01", "vmcs02"):
-        bits = {bit: getattr(getattr(vcpu, name), bit) for vmcs, bit in BITMAP if vmcs == name}
-        setattr(made, name, SimpleNamespace(**bits))
+    made.cpu = Part(has_control=vcpu.cpu.has_control)
     return made
 
 
+def copy_with_bitmaps(vcpu: Vcpu) -> Any:
+    """The same, and the bitmaps and the filter can be read too."""
+    made = copy_of(vcpu)
+    made.vm = Part(msr_filter=vcpu.vm.msr_filter)
+    for name in ("vmcs01", "vmcs02"):
+        bits = {bit: getattr(getattr(vcpu, name), bit) for vmcs, bit in BITMAP if vmcs == name}
+        setattr(made, name, Part(**bits))
+    return made
+
+
+def performed(method: Callable[[Any], Any], scratch: Any) -> Any:
+    """What the method returns on such a copy; SymbolicError if it writes a field."""
+    before = fields_of(scratch)
+    result = method(scratch)
+    for name, now in fields_of(scratch).items():
+        if now is not before[name]:
+            raise SymbolicError(f"a summarized method writes {name}")
+    return result
+
+
+def inputs(vcpu: Vcpu) -> Any:
+    """What the summary of a method that only answers depends on: all that :func:`copy_of` shows."""
+    return identity((*(getattr(vcpu, field) for field in READ), vcpu.cpu.has_control))
+
+
 def bitmap_inputs(vcpu: Vcpu) -> Any:
-    """What a summary of such a method depends on."""
+    """What the summary of a method that writes bitmaps depends on: all that :func:`copy_with_bitmaps` shows."""
     bits = tuple(getattr(getattr(vcpu, vmcs), bit) for vmcs, bit in BITMAP)
     msr_filter: Any = vcpu.vm.msr_filter
     name = (msr_filter.name, id(msr_filter.values)) if hasattr(msr_filter, "values") else id(msr_filter)
-    return identity((*(getattr(vcpu, field) for field in READ), *bits, vcpu.cpu.has_control)), name
+    return inputs(vcpu), identity(bits), name
 
 
 def bitmap_summary(method: Callable[[Any], None], vcpu: Vcpu) -> tuple[Any, ...]:
     """The bits of both bitmaps after the method; SymbolicError if it writes anything else."""
 
     def after(vmcs: str, bit: str) -> Any:
-        scratch = copy_of(vcpu)
-        method(scratch)
-        for name in Vcpu.__dataclass_fields__:
-            now, was = getattr(scratch, name), getattr(vcpu, name)
-            if now is not UNREAD and name in READ and now is not was:
-                raise SymbolicError(f"a summarized method writes {name}")
-            if name not in (*READ, "cpu", "vm", "vmcs01", "vmcs02") and now is not UNREAD:
-                raise SymbolicError(f"a summarized method writes {name}")
+        scratch = copy_with_bitmaps(vcpu)
+        performed(method, scratch)
         return getattr(getattr(scratch, vmcs), bit)
 
     return tuple(summarize(partial(after, vmcs, bit)) for vmcs, bit in BITMAP)
@@ -86,16 +120,15 @@ def watched(variant: Variant) -> Variant:
         """A method that only writes bitmaps, summarized: what each of their bits is then."""
         key = (method, bitmap_inputs(vcpu))
         if key not in made:
-            made[key] = (copy_of(vcpu), bitmap_summary(method, vcpu))
+            made[key] = (copy_with_bitmaps(vcpu), bitmap_summary(method, vcpu))  # the copy keeps what the key names
         for (name, bit), value in zip(BITMAP, made[key][1], strict=True):
             setattr(getattr(vcpu, name), bit, value)
 
     def brief(method: Callable[[Any], Any], vcpu: Any) -> Any:
-        """A pure method that looks at a few fields only, summarized once for what they are."""
-        key = (method, identity((*(getattr(vcpu, field) for field in READ), vcpu.cpu.has_control)))
+        """A method that only answers, and looks at a few fields only, summarized once for what they are."""
+        key = (method, inputs(vcpu))
         if key not in made:
-            scratch = copy_of(vcpu)
-            made[key] = (scratch, summarize(lambda: method(scratch)))
+            made[key] = (copy_of(vcpu), summarize(lambda: performed(method, copy_of(vcpu))))
         return made[key][1]
 
     class Watched(base):  # type: ignore[misc]  # the variant's own class
