@@ -7,13 +7,16 @@ import pytest
 from planted import D1, D2, D3, D4, D5, D7, D8, D9, D10, D18, D21, D10Offered, D18WithDrift, planted
 from specctrl.claims import CLAIMS
 from specctrl.cli import main
-from specctrl.induction import prove_step, replay
+from specctrl.induction import prove_once, prove_step, replay
+from specctrl.kvm import vcpu
 from specctrl.kvm.state import Loaded
 from specctrl.kvm.variant import SPEC
+from specctrl.outcomes import ExitReason, MsrRefused
 from specctrl.posted import RFC_V3
-from specctrl.prove import HUNTS, figures, hunt, manifest, prove, prove_all, replays, tasks
+from specctrl.prove import HUNTS, figures, hunt, manifest, prove, prove_all, prove_migration, replays, tasks
 from specctrl.steps import STEPS
 from specctrl.symbolic import SymbolicError
+from specctrl.vmm.migration import migrate
 
 L1, L2 = Loaded.VMCS01, Loaded.VMCS02
 GUEST, KVM = True, False
@@ -135,6 +138,71 @@ class TestCommand:
     def test_a_claim_that_does_not_exist_is_a_usage_error(self, capsys):
         assert 2 == main(["prove", "--claim", "nothing"])
         assert "no claim is named" in capsys.readouterr().err
+
+
+class TestWhatTheRefinementExcuses:
+    """A reflected and a filtered access are excused from the contract only where L1 and the filter ask for it."""
+
+    @pytest.mark.parametrize(("step", "loaded", "place"), [
+        ("guest writes IA32_SPEC_CTRL", L2, GUEST), ("guest reads IA32_SPEC_CTRL", L2, GUEST)])
+    def test_an_access_that_goes_to_l1_unasked_is_refuted(self, monkeypatch, step, loaded, place):
+        class Reflects(SPEC.vcpu):
+            pass
+
+        monkeypatch.setattr(vcpu, "l1_intercepts", lambda controls, msr, write: True)
+        assert "mechanism_refines_contract" in prove_step(planted(Reflects), STEPS[step], loaded, place).refuted()
+
+    @pytest.mark.parametrize(("step", "place"), [
+        ("guest writes IA32_SPEC_CTRL", GUEST), ("an entry of L1's load lists: IA32_SPEC_CTRL", KVM)])
+    def test_an_access_that_is_denied_though_the_filter_allows_it_is_refuted(self, step, place):
+        class Denies(SPEC.vcpu):
+            def emulate_wrmsr(self, msr, value):
+                raise MsrRefused(ExitReason.FILTER)
+
+        assert "mechanism_refines_contract" in prove_step(planted(Denies), STEPS[step], L1, place).refuted()
+
+    def test_an_exit_that_looks_at_the_new_filter_is_refuted(self):
+        """What the guest wrote directly under the old one would be lost."""
+        class Believes(SPEC.vcpu):
+            def save_spec_ctrl(self):
+                if self.level == 2 or self.vm.msr_filter.allows(0x48, write=True):
+                    SPEC.vcpu.save_spec_ctrl(self)
+
+        step = STEPS["KVM_X86_SET_MSR_FILTER"]
+        assert (False, True) == step.places
+        assert set() == prove_step(planted(Believes), STEPS["VM exit to KVM"], L1, GUEST).refuted()
+        assert "mechanism_refines_contract" in prove_step(planted(Believes), step, L1, GUEST).refuted()
+
+
+class TestTheBeginningOfAStep:
+    def test_an_exit_that_does_something_though_kvm_runs_is_refuted(self):
+        class Hasty(SPEC.vcpu):
+            """Every ioctl forgets that L1's entry is pending."""
+
+            def exit_guest(self):
+                if not self.in_guest:
+                    self.nested_run_pending = False
+                SPEC.vcpu.exit_guest(self)
+
+        assert {"invariant_holds_again"} == prove_once(planted(Hasty), L2, KVM).refuted()
+        assert ("once", "VMCS02", "kvm") in tasks()
+
+
+class TestMigration:
+    @pytest.mark.parametrize(("part", "change"), [
+        ("the mode", lambda vm, vcpu: setattr(vcpu, "init_pending", False)),
+        ("the VM's filter and exit reasons", lambda vm, vcpu: setattr(vm, "exit_reasons", 0)),
+        ("it has not run there", lambda vm, vcpu: setattr(vcpu, "has_run", True)),
+    ])
+    def test_what_a_move_loses_is_seen(self, monkeypatch, part, change):
+        def loses(*arguments):
+            vm, vcpus = migrate(*arguments)
+            change(vm, vcpus[0])
+            return vm, vcpus
+
+        monkeypatch.setattr("specctrl.prove.migrate", loses)
+        (found, *_) = prove_migration(SPEC, L1, nested_first=True).refutations
+        assert ("migration_is_identity", part) == (found.claim, found.part)
 
 
 class TestSummarizedMethods:

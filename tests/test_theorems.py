@@ -9,7 +9,7 @@ from planted import D2, D4, D9, D10, D21, planted
 from specctrl.contract import Contract
 from specctrl.kvm.state import PendingExit
 from specctrl.kvm.variant import SPEC
-from specctrl.outcomes import GP, ExitKind, ExitReason, HostFault
+from specctrl.outcomes import GP, Errno, ExitKind, ExitReason, HostFault
 from specctrl.posted import RFC_V3
 from specctrl.processor import LogicalProcessor
 from specctrl.prove import prove, prove_theorem, replays, stated
@@ -56,6 +56,42 @@ class Forgetful(SPEC.vcpu):
         return SPEC.vcpu.reply(self, value, error)
 
 
+class Hesitant(SPEC.vcpu):
+    """A filter waits for the reply."""
+
+    def msr_filter_changed(self):
+        if self.pending_exit is None:
+            SPEC.vcpu.msr_filter_changed(self)
+
+
+class Deaf(SPEC.vcpu):
+    """KVM_ENABLE_CAP fails after an abort."""
+
+    def enable_cap(self, capability, flags, mask, value):
+        if self.shut_down:
+            raise Errno(22)
+        SPEC.vcpu.enable_cap(self, capability, flags, mask, value)
+
+
+class Listless(SPEC.vcpu):
+    """KVM_SET_NESTED_STATE loses L1's lists."""
+
+    def set_nested_state(self, state):
+        SPEC.vcpu.set_nested_state(self, replace(state, controls=replace(state.controls, exit_msr_load=())))
+
+
+class Unblocked(SPEC.vcpu):
+    """KVM_SET_NESTED_STATE loses the INIT that SMM blocks."""
+
+    def set_nested_state(self, state):
+        SPEC.vcpu.set_nested_state(self, replace(state, init_pending=False))
+
+
+ALSO_CAUGHT = (
+    ("a_waiting_exit_is_not_moved", Hesitant), ("a_vcpu_that_shut_down_runs_no_guest", Deaf),
+    ("nested_state_holds_no_word", Listless),
+    ("nested_state_holds_no_word", Unblocked),
+)
 CAUGHT = {
     "areas_act_on_the_register": replace(SPEC, processor=AreaWritesShadow),
     "entry_loads_no_shadow": replace(SPEC, processor=EntryLoads),
@@ -82,6 +118,10 @@ class TestTheorems:
         result = prove_theorem(machine, THEOREMS[name])
         assert {name} == result.refuted()
         assert {name} == set(replays(machine, result.refutations))
+
+    @pytest.mark.parametrize(("name", "error"), ALSO_CAUGHT)
+    def test_an_error_in_the_mode_or_while_userspace_is_asked_is_refuted(self, name, error):
+        assert {name} == prove_theorem(planted(error), THEOREMS[name]).refuted()
 
     def test_a_host_that_faults_where_the_theorem_knows_of_no_fault_is_a_refutation(self):
         def faults(machine, values):

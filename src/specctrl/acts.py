@@ -29,6 +29,9 @@ from specctrl.registers import (
 from specctrl.states import AnyFilter, Symbols, announced, any_controls
 from specctrl.symbolic import settled, word_term
 
+UNKNOWN_MSR = 0x5000_0003
+"""An MSR that KVM does not have."""
+
 
 class Seen(Enum):
     """What an observer sees of an operation, other than a value."""
@@ -43,6 +46,8 @@ class Seen(Enum):
 
 Sight = tuple[object, object]
 """What was seen of the mechanism, and what the contract says is seen."""
+Access = tuple[int, bool]
+"""An MSR, and whether it is written."""
 Act = Callable[[Vcpu, Contract, Symbols], Sight]
 
 
@@ -71,24 +76,37 @@ def taken(result: bool) -> Seen:
 # ---- the guest's instructions
 
 
-def guest(vcpu: Vcpu, contract: Contract, operation: Callable[[], object], model: Callable[[], object]) -> Sight:
+def l1_wants(vcpu: Vcpu, msr: int, write: bool) -> bool:
+    """Whether L1 intercepts an access of L2, written without the rule code: no bitmap, not covered, or a bit of it."""
+    asked = [one.write if write else one.read for one in vcpu.controls.intercepts if one.msr == msr]
+    return not vcpu.controls.use_msr_bitmap or msr not in (IA32_SPEC_CTRL, IA32_ARCH_CAPABILITIES) or any(asked)
+
+
+def denied(vcpu: Vcpu, msr: int, write: bool) -> bool:
+    """Whether KVM refused the access for its filter, which does deny it."""
+    refusal = getattr(vcpu, "refusal", None)
+    return refusal is ExitReason.FILTER and not vcpu.vm.msr_filter.allows(msr, write=write)
+
+
+def guest(vcpu: Vcpu, contract: Contract, access: Access, operation: Callable[[], object],
+          model: Callable[[], object]) -> Sight:
     """A guest's access: what L1 intercepts goes to L1, what the filter denies has no effect, else the contract says."""
     level = vcpu.level
     seen = perform(operation)
     if seen is Seen.REFLECTED:
         contract.level = 1
-        return seen, Seen.REFLECTED if level == 2 else "L1 has nobody to exit to"
+        return seen, Seen.REFLECTED if level == 2 and l1_wants(vcpu, *access) else "L1 did not ask for an exit"
+    expected = Seen.FAULT if denied(vcpu, *access) else perform(model)
     refusal = getattr(vcpu, "refusal", None)
-    expected = Seen.FAULT if refusal is ExitReason.FILTER else perform(model)
     if expected is Seen.FAULT and refusal is not None and vcpu.vm.exit_reasons & refusal.value:
         expected = Seen.EXIT
     return seen, expected
 
 
-def listed(vcpu: Vcpu, operation: Callable[[], object], model: Callable[[], object]) -> Sight:
+def listed(vcpu: Vcpu, access: Access, operation: Callable[[], object], model: Callable[[], object]) -> Sight:
     """An entry of L1's lists: a guest's access that is refused instead of faulting."""
     seen = perform(operation)
-    if getattr(vcpu, "refusal", None) is ExitReason.FILTER:
+    if denied(vcpu, *access):
         return seen, Seen.REFUSED
     expected = perform(model)
     return seen, Seen.REFUSED if expected is Seen.FAULT else expected
@@ -97,24 +115,26 @@ def listed(vcpu: Vcpu, operation: Callable[[], object], model: Callable[[], obje
 def writes_view(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
     """WRMSR of IA32_SPEC_CTRL, any value."""
     value = values.word("written")
-    return guest(vcpu, contract, lambda: vcpu.wrmsr(IA32_SPEC_CTRL, value), lambda: contract.write_view(value))
+    return guest(vcpu, contract, (IA32_SPEC_CTRL, True), lambda: vcpu.wrmsr(IA32_SPEC_CTRL, value),
+                 lambda: contract.write_view(value))
 
 
 def reads_view(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
     """RDMSR of IA32_SPEC_CTRL."""
-    return guest(vcpu, contract, lambda: vcpu.rdmsr(IA32_SPEC_CTRL), contract.read_view)
+    return guest(vcpu, contract, (IA32_SPEC_CTRL, False), lambda: vcpu.rdmsr(IA32_SPEC_CTRL), contract.read_view)
 
 
 def writes_report(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
     """WRMSR of MSR_VIRTUAL_MITIGATION_CTRL, any value."""
     value = values.word("written")
-    return guest(vcpu, contract, lambda: vcpu.wrmsr(MSR_VIRTUAL_MITIGATION_CTRL, value),
-                 lambda: contract.write_report(value))
+    return guest(vcpu, contract, (MSR_VIRTUAL_MITIGATION_CTRL, True),
+                 lambda: vcpu.wrmsr(MSR_VIRTUAL_MITIGATION_CTRL, value), lambda: contract.write_report(value))
 
 
 def reads_report(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
     """RDMSR of MSR_VIRTUAL_MITIGATION_CTRL."""
-    return guest(vcpu, contract, lambda: vcpu.rdmsr(MSR_VIRTUAL_MITIGATION_CTRL), contract.read_report)
+    return guest(vcpu, contract, (MSR_VIRTUAL_MITIGATION_CTRL, False),
+                 lambda: vcpu.rdmsr(MSR_VIRTUAL_MITIGATION_CTRL), contract.read_report)
 
 
 def reads_fixed(msr: int, field: str) -> Act:
@@ -123,13 +143,15 @@ def reads_fixed(msr: int, field: str) -> Act:
     def act(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
         def model() -> object:
             shown: Any = announced(vcpu)
-            if msr == MSR_VIRTUAL_ENUMERATION:
+            if msr == IA32_ARCH_CAPABILITIES:
+                shown = vcpu.cpuid.arch_capabilities
+            elif msr == MSR_VIRTUAL_ENUMERATION:
                 shown = bool(vcpu.cpuid.arch_capabilities) and settled(word_term(vcpu.arch_capabilities) & 1 << 63 != 0)
             if not shown:
                 raise Fault(GP)
             return getattr(vcpu, field)
 
-        return guest(vcpu, contract, lambda: vcpu.rdmsr(msr), model)
+        return guest(vcpu, contract, (msr, False), lambda: vcpu.rdmsr(msr), model)
 
     return act
 
@@ -145,7 +167,23 @@ def writes_fixed(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
     def model() -> object:
         raise Fault(GP)
 
-    return guest(vcpu, contract, lambda: vcpu.wrmsr(msr, values.word("written")), model)
+    return guest(vcpu, contract, (msr, True), lambda: vcpu.wrmsr(msr, values.word("written")), model)
+
+
+def accesses_unknown(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
+    """A read or a write of an MSR that KVM does not have."""
+    write = bool(values.flag("which.write"))
+
+    def model() -> object:
+        raise Fault(GP)
+
+    def operation() -> object:
+        if not write:
+            return vcpu.rdmsr(UNKNOWN_MSR)
+        vcpu.wrmsr(UNKNOWN_MSR, values.word("written"))
+        return None
+
+    return guest(vcpu, contract, (UNKNOWN_MSR, write), operation, model)
 
 
 # ---- entry and exit
@@ -267,19 +305,20 @@ def exit_emulated(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
 def list_writes_view(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
     """An entry of a load list with IA32_SPEC_CTRL, any value."""
     value = values.word("written")
-    return listed(vcpu, lambda: vcpu.emulate_wrmsr(IA32_SPEC_CTRL, value), lambda: contract.write_view(value))
+    return listed(vcpu, (IA32_SPEC_CTRL, True), lambda: vcpu.emulate_wrmsr(IA32_SPEC_CTRL, value),
+                  lambda: contract.write_view(value))
 
 
 def list_writes_report(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
     """An entry of a load list with the report, any value."""
     value = values.word("written")
-    return listed(vcpu, lambda: vcpu.emulate_wrmsr(MSR_VIRTUAL_MITIGATION_CTRL, value),
-                  lambda: contract.write_report(value))
+    return listed(vcpu, (MSR_VIRTUAL_MITIGATION_CTRL, True),
+                  lambda: vcpu.emulate_wrmsr(MSR_VIRTUAL_MITIGATION_CTRL, value), lambda: contract.write_report(value))
 
 
 def list_stores_view(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
     """An entry of the store list with IA32_SPEC_CTRL."""
-    return listed(vcpu, lambda: vcpu.emulate_rdmsr(IA32_SPEC_CTRL), contract.read_view)
+    return listed(vcpu, (IA32_SPEC_CTRL, False), lambda: vcpu.emulate_rdmsr(IA32_SPEC_CTRL), contract.read_view)
 
 
 def nested_state(level2: bool) -> Act:
@@ -302,6 +341,12 @@ def nested_state(level2: bool) -> Act:
         return None, None
 
     return act
+
+
+def nested_state_is_read(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
+    """KVM_GET_NESTED_STATE."""
+    vcpu.save_nested()
+    return None, None
 
 
 def vmxoff(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:

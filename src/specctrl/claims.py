@@ -31,8 +31,9 @@ INDUCTION: dict[str, str] = {
     "reset_leaves_userspace": "INIT and a platform reset leave view 0 and exactly userspace's pair in force; after "
     "INIT the report is gone where the assumption init-withdraws-report holds.",
     "migration_is_identity": "A migration that succeeds, in either order of restoring, leaves view, report, feature "
-    "MSRs, level, the vCPU's pair and the VM's; one that fails is one that the contract refuses, or the VM's own pair "
-    "cannot be forced at the destination; either way the source is as it was.",
+    "MSRs, level, the vCPU's pair and the VM's, the mode (VMX operation, L1's controls, SMM, a pending INIT), CPUID, "
+    "filter and exit reasons, and the vCPU has not run there; one that fails is one that the contract refuses, or the "
+    "VM's own pair cannot be forced at the destination; either way the source is as it was.",
     "first_state": "A new vCPU satisfies the invariant, on any host with any pair that the VM accepted.",
     "nobody_keeps_a_report": "A guest that is shown no virtual MSR and has reported nothing sees what the contract "
     "without virtual MSRs allows, whatever it does.",

@@ -302,6 +302,29 @@ def prove_beginning(variant: Variant, step: Step, loaded: Loaded, in_guest: bool
     return result
 
 
+def prove_once(variant: Variant, loaded: Loaded, in_guest: bool) -> Result:
+    """That KVM_RUN changes nothing while the guest runs, nor an exit while KVM runs.
+
+    So what begins with it does the same from the place where it has been performed already.
+    """
+    result, machine, name = Result(), watched(variant), "KVM_RUN again" if in_guest else "an exit again"
+    with summarized(PURE):
+        for values, known in starts(machine, loaded, in_guest):
+
+            def run(values: Solved = values, known: list[Term] = known) -> list[Obligation]:
+                assume_all(known)
+                vcpu = any_vcpu(machine, values, loaded, in_guest)
+                before = own_state(vcpu)
+                if in_guest:
+                    vcpu.run()
+                else:
+                    vcpu.exit_guest()
+                return [Obligation("invariant_holds_again", "changes nothing", z3.BoolVal(own_state(vcpu) == before))]
+
+            gather(run, values, result, name, loaded, in_guest)
+    return result
+
+
 # ---- replay
 
 

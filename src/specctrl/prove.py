@@ -23,6 +23,7 @@ from specctrl.induction import (
     own_state,
     perform_step,
     prove_beginning,
+    prove_once,
     prove_step,
     replay,
     starts,
@@ -53,6 +54,7 @@ from specctrl.steps import STEPS, THEN, find_step
 from specctrl.summaries import summarized
 from specctrl.symbolic import Infeasible, Term, assume, flag_term, paths, word_term
 from specctrl.theorems import THEOREMS, Of, Start, Theorem
+from specctrl.theorems.stating import equal
 from specctrl.vmm.migration import MsrsRefused, Plan, migrate
 from specctrl.watching import watched
 
@@ -129,6 +131,10 @@ def move(variant: Variant, vcpu: Vcpu, values: Symbols, nested_first: bool) -> I
         yield "the VM's pair", z3.And(same(vm.user_mask, source.user_mask), same(vm.user_value, source.user_value))
         for name in ("arch_capabilities", "virtual_enumeration", "mitigation_enum"):
             yield name, same(getattr(moved[0], name), getattr(vcpu, name))
+        yield "the mode", z3.And(equal(moved[0].save_nested(), vcpu.save_nested()), equal(moved[0].cpuid, vcpu.cpuid))
+        yield "the VM's filter and exit reasons", z3.And(
+            z3.BoolVal(vm.msr_filter is source.msr_filter), same(vm.exit_reasons, source.exit_reasons))
+        yield "it has not run there", z3.BoolVal(moved[0].has_run is False)
 
 
 def invariant_parts() -> list[str]:
@@ -263,6 +269,7 @@ def tasks() -> list[Task]:
             found += [("step", step.name, loaded.name, "guest" if place else "kvm") for place in step.places]
             if step.begins:
                 found.append(("beginning", step.name, loaded.name, "kvm" if True in step.places else "guest"))
+    found += [("once", loaded.name, place) for loaded in Loaded for place in ("guest", "kvm")]
     found += [("theorem", name) for name in THEOREMS]
     return [*found, ("first state",), ("not empty",), ("keepers",), ("protection",)]
 
@@ -276,6 +283,8 @@ def prove(variant: Variant, task: Task) -> Result:
             return prove_step(variant, STEPS[name], Loaded[loaded], place == "guest")
         case ("beginning", name, loaded, place):
             return prove_beginning(variant, STEPS[name], Loaded[loaded], place == "guest")
+        case ("once", loaded, place):
+            return prove_once(variant, Loaded[loaded], place == "guest")
         case ("first state",):
             return prove_first_state(variant)
         case ("not empty",):

@@ -1,15 +1,20 @@
 """Theorems about the MSR accesses that KVM performs or hands to userspace, and about the virtual MSRs."""
 
+from collections.abc import Callable
+from typing import Any
+
 import z3
 
-from specctrl.kvm.state import PendingExit
+from specctrl.acts import UNKNOWN_MSR
+from specctrl.kvm.state import NestedState, PendingExit
 from specctrl.kvm.system import FEATURE_MSRS
 from specctrl.kvm.vcpu import Vcpu
-from specctrl.outcomes import ExitKind, ExitReason, Fault, MsrRefused, UserspaceExit
+from specctrl.outcomes import Errno, ExitKind, ExitReason, Fault, MsrRefused, UserspaceExit
 from specctrl.parts import Features
 from specctrl.registers import (
     IA32_ARCH_CAPABILITIES,
     IA32_SPEC_CTRL,
+    KVM_CAP_FORCE_SPEC_CTRL,
     MSR_VIRTUAL_ENUMERATION,
     MSR_VIRTUAL_MITIGATION_CTRL,
     MSR_VIRTUAL_MITIGATION_ENUM,
@@ -35,8 +40,6 @@ from specctrl.theorems.stating import (
     unchanged,
 )
 
-UNKNOWN_MSR = 0x5000_0003
-"""An MSR that KVM does not have."""
 VIRTUAL = (MSR_VIRTUAL_ENUMERATION, MSR_VIRTUAL_MITIGATION_ENUM, MSR_VIRTUAL_MITIGATION_CTRL)
 KNOWN = (IA32_SPEC_CTRL, IA32_ARCH_CAPABILITIES, *VIRTUAL)
 
@@ -44,6 +47,42 @@ KNOWN = (IA32_SPEC_CTRL, IA32_ARCH_CAPABILITIES, *VIRTUAL)
 def filter_of(vcpu: Vcpu, msr: int, write: bool) -> Term:
     """The term that the filter allows an access of the guest."""
     return flag_term(vcpu.vm.msr_filter.allows(msr, write=write))
+
+
+def any_ioctl(values: Symbols, state: NestedState) -> Callable[[Vcpu], object]:
+    """Each ioctl of userspace, with any words, one a path; KVM_SET_NESTED_STATE with this state."""
+    value, mask = values.word("value"), values.word("new_mask")
+    msr_filter: Any = AnyFilter("new_filter", values)
+    ioctl = choose(values, "ioctl", ("force", "filter", "save", "restore", "set", "get"))
+    msr = choose(values, "ioctl.msr", KNOWN) if ioctl in ("set", "get") else 0
+
+    def performed(vcpu: Vcpu) -> object:
+        match ioctl:
+            case "set":
+                return vcpu.set_msrs(((msr, value),))
+            case "get":
+                return tuple(vcpu.get_msrs((msr,)))
+            case "save":
+                return vcpu.save_nested()
+            case "force":
+                vcpu.enable_cap(KVM_CAP_FORCE_SPEC_CTRL, 0, mask, value)
+            case "filter":
+                vcpu.vm.msr_filter = msr_filter
+                vcpu.msr_filter_changed()
+            case _:
+                vcpu.restore_nested(state)
+        return None
+
+    return performed
+
+
+def same_ioctls(vcpu: Vcpu, other: Vcpu, values: Symbols, *but: str) -> Parts:
+    """That each ioctl ends alike on two vCPUs that differ in these fields, and leaves the same in all others."""
+    ioctl = any_ioctl(values, other.save_nested())
+    seen, expected = attempt(lambda: ioctl(vcpu)), attempt(lambda: ioctl(other))
+    failed = isinstance(expected, Errno)
+    yield "an ioctl ends alike", truth(ends(seen, Errno, expected.args[0])) if failed else equal(seen, expected)
+    yield "it leaves the same", unchanged(vcpu, other, "vm", *but)
 
 
 @theorem_of(L1_KVM, L2_KVM, L1_GUEST, L2_GUEST)

@@ -15,6 +15,7 @@ from specctrl.parts import Features
 from specctrl.registers import IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL
 from specctrl.states import Symbols, any_controls, exists, same
 from specctrl.symbolic import current, flag_term
+from specctrl.theorems.accesses import same_ioctls
 from specctrl.theorems.capability import a_host, pair_is_accepted
 from specctrl.theorems.stating import (
     L1_KVM,
@@ -82,9 +83,15 @@ def restoring_commutes(machine: Variant, values: Symbols) -> Parts:
 @theorem_of(L1_KVM, L2_KVM)
 def a_waiting_exit_is_not_moved(vcpu: Vcpu, values: Symbols) -> Parts:
     """While an MSR exit waits for userspace's reply the machine moves no vCPU and lets no guest run: it refuses, and
-    changes nothing.  After the reply nothing waits, and the move finds the vCPU as the reply left it."""
-    kind = choose(values, "kind", list(ExitKind))
-    vcpu.pending_exit = PendingExit(kind, ExitReason.FILTER, IA32_SPEC_CTRL, values.word("written"))
+    changes nothing.  Userspace's ioctls on the vCPU, and a new filter, meanwhile end as otherwise and leave the same,
+    and it waits on.  After the reply nothing waits, and the move finds the vCPU as the reply left it."""
+    kind, ioctl, other = choose(values, "kind", list(ExitKind)), bool(values.flag("an ioctl")), twin(vcpu)
+    reason = choose(values, "reason", list(ExitReason)) if ioctl else ExitReason.FILTER
+    vcpu.pending_exit = pending = PendingExit(kind, reason, IA32_SPEC_CTRL, values.word("written"))
+    if ioctl:
+        yield from same_ioctls(vcpu, other, values, "pending_exit")
+        yield "it waits on", truth(vcpu.pending_exit is pending)
+        return
     machine, before = Machine(vcpu.host, record=False), twin(vcpu)
     machine.vm, machine.vcpus = vcpu.vm, {0: vcpu}
     step = choose(values, "step", ({"op": "migrate", "to": replace(vcpu.host)}, {"op": "rdmsr", "msr": IA32_SPEC_CTRL}))

@@ -5,6 +5,7 @@ from typing import Any
 
 import z3
 
+from specctrl.acts import UNKNOWN_MSR
 from specctrl.kvm.nested import l1_intercepts
 from specctrl.kvm.state import Intercept, L1Controls, Loaded, NestedState
 from specctrl.kvm.vcpu import Vcpu
@@ -17,7 +18,7 @@ from specctrl.registers import (
 )
 from specctrl.states import Symbols, any_controls, exists, same
 from specctrl.symbolic import Term, current, flag_term
-from specctrl.theorems.accesses import UNKNOWN_MSR, VIRTUAL, filter_of
+from specctrl.theorems.accesses import VIRTUAL, filter_of, same_ioctls
 from specctrl.theorems.entering import direct_on, l2_direct
 from specctrl.theorems.stating import (
     L1_GUEST,
@@ -180,10 +181,17 @@ def a_refused_exit_list_aborts(vcpu: Vcpu, values: Symbols) -> Parts:
 @theorem_of(L1_KVM, L2_KVM)
 def a_vcpu_that_shut_down_runs_no_guest(vcpu: Vcpu, values: Symbols) -> Parts:
     """After a VM-exit MSR-load list that was refused every operation of the guest and every event is refused by the
-    machine, and changes nothing; userspace's ioctls and a platform reset are not, and the reset ends it."""
+    machine, and changes nothing; userspace's ioctls end and leave the same as of another vCPU, and a platform reset
+    ends it."""
     yield "an abort", truth(ends(attempt(lambda: vcpu.perform_exit_load(((UNKNOWN_MSR, 0),))), VmxAbort))
     yield "it shuts down", truth(vcpu.shut_down is True)
     if vcpu.shut_down is not True:
+        return
+    if values.flag("an ioctl"):
+        other = twin(vcpu)
+        other.shut_down = False
+        yield from same_ioctls(vcpu, other, values, "shut_down")
+        yield "it stays so", truth(vcpu.shut_down is True)
         return
     machine, before = Machine(vcpu.host, record=False), twin(vcpu)
     machine.vcpus = {0: vcpu}
@@ -234,9 +242,11 @@ def no_list_for_smm_or_saved_state(vcpu: Vcpu, values: Symbols) -> Parts:
 
 @theorem_of(L1_KVM, L2_KVM)
 def nested_state_holds_no_word(vcpu: Vcpu, values: Symbols) -> Parts:
-    """KVM_GET_NESTED_STATE gives the level, L1's controls, and what is pending or was left, as they are; the same for
-    two vCPUs that differ in view, report and force alone; and it changes nothing."""
-    before, other = twin(vcpu), twin(vcpu)
+    """KVM_GET_NESTED_STATE gives the level, L1's controls with its MSR lists, and what is pending or was left, as they
+    are; the same for two vCPUs that differ in view, report and force alone; and it changes nothing.
+    KVM_SET_NESTED_STATE of what it gave, on a vCPU in any mode, gives that one the same mode."""
+    vcpu.controls = listed(values, "l1")
+    before, other, target = twin(vcpu), twin(vcpu), twin(vcpu)
     for name in ("guest_view", "saved", "mitigation_ctrl", "user_mask", "user_value", "force_mask", "force_value"):
         setattr(other, name, values.word(f"other.{name}"))
     state = vcpu.save_nested()
@@ -246,6 +256,13 @@ def nested_state_holds_no_word(vcpu: Vcpu, values: Symbols) -> Parts:
     yield "level and pending entry", z3.And(
         truth(state.level2 == (before.level == 2)), equal(state.run_pending, before.nested_run_pending))
     yield "nothing changes", unchanged(vcpu, before, "vm")
+    current().assume(z3.Or(flag_term(vcpu.host.nested), z3.Not(flag_term(vcpu.vmx_operation))))
+    target.controls = listed(values, "other")
+    for name in ("vmx_operation", "nested_run_pending", "smm", "smm_left_level2", "smm_left_vmx", "init_pending"):
+        setattr(target, name, values.flag(f"other.{name}"))
+    target.load_vmcs(choose(values, "other.loaded", list(Loaded)))
+    yield "it is taken", truth(attempt(lambda: target.restore_nested(state)) is None)
+    yield "the mode", equal(target.save_nested(), state)
 
 
 @theorem_of(L1_KVM, L2_KVM, L1_GUEST, L2_GUEST)
