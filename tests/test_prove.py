@@ -152,6 +152,14 @@ class TestWhatTheRefinementExcuses:
         monkeypatch.setattr(vcpu, "l1_intercepts", lambda controls, msr, write: True)
         assert "mechanism_refines_contract" in prove_step(planted(Reflects), STEPS[step], loaded, place).refuted()
 
+    def test_a_report_of_l2_that_does_not_go_to_l1_is_refuted(self, monkeypatch):
+        class Keeps(SPEC.vcpu):
+            pass
+
+        monkeypatch.setattr(vcpu, "l1_intercepts", lambda controls, msr, write: False)
+        found = prove_step(planted(Keeps), STEPS["guest writes MSR_VIRTUAL_MITIGATION_CTRL"], L2, GUEST)
+        assert "mechanism_refines_contract" in found.refuted()
+
     @pytest.mark.parametrize(("step", "place"), [
         ("guest writes IA32_SPEC_CTRL", GUEST), ("an entry of L1's load lists: IA32_SPEC_CTRL", KVM)])
     def test_an_access_that_is_denied_though_the_filter_allows_it_is_refuted(self, step, place):
@@ -172,6 +180,18 @@ class TestWhatTheRefinementExcuses:
         assert (False, True) == step.places
         assert set() == prove_step(planted(Believes), STEPS["VM exit to KVM"], L1, GUEST).refuted()
         assert "mechanism_refines_contract" in prove_step(planted(Believes), step, L1, GUEST).refuted()
+
+
+class TestModes:
+    @pytest.mark.parametrize(("step", "method", "field"), [
+        ("SMI", "smi", "smm_left_vmx"), ("RSM", "rsm", "vmx_operation")])
+    def test_smm_that_forgets_vmx_operation_is_refuted(self, step, method, field):
+        def forgets(self):
+            getattr(SPEC.vcpu, method)(self)
+            setattr(self, field, False)
+
+        forgetful = type(f"Forgets{method}", (SPEC.vcpu,), {method: forgets})
+        assert "mechanism_refines_contract" in prove_step(planted(forgetful), STEPS[step], L1, KVM).refuted()
 
 
 class TestTheBeginningOfAStep:

@@ -96,6 +96,8 @@ def guest(vcpu: Vcpu, contract: Contract, access: Access, operation: Callable[[]
     if seen is Seen.REFLECTED:
         contract.level = 1
         return seen, Seen.REFLECTED if level == 2 and l1_wants(vcpu, *access) else "L1 did not ask for an exit"
+    if level == 2 and access[0] != IA32_SPEC_CTRL and l1_wants(vcpu, *access):  # that one as the merged bitmap has it
+        return seen, Seen.REFLECTED
     expected = Seen.FAULT if denied(vcpu, *access) else perform(model)
     refusal = getattr(vcpu, "refusal", None)
     if expected is Seen.FAULT and refusal is not None and vcpu.vm.exit_reasons & refusal.value:
@@ -363,15 +365,19 @@ def vmxoff(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
 
 def smi(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
     """An SMI, at L1 or L2."""
+    from_l2, vmx = vcpu.level == 2, bool(vcpu.vmx_operation)
     vcpu.smi()
     contract.level = 1
-    return None, None
+    back = vcpu.smm_left_level2 is from_l2 and bool(vcpu.smm_left_vmx) is vmx
+    return Seen.DONE, Seen.DONE if back and vcpu.smm is True and vcpu.vmx_operation is False else "another mode"
 
 
 def rsm(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
     """RSM, to where the SMI came."""
     back_in_l2, blocked, pending = bool(vcpu.smm_left_level2), bool(vcpu.smm_left_vmx), bool(vcpu.init_pending)
     seen = perform(vcpu.rsm)
+    if vcpu.smm is not False or bool(vcpu.vmx_operation) is not blocked:
+        return seen, "another mode"
     contract.level = 2 if back_in_l2 and not pending else 1
     if pending and not back_in_l2 and not blocked:
         contract.init()

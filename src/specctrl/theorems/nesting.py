@@ -93,6 +93,13 @@ def bitmaps_are_merged_when_they_must_be(vcpu: Vcpu, values: Symbols) -> Parts:
         vcpu.rsm()
         yield "RSM leaves one", truth(vcpu.bitmap_merge_pending is True)
         before, waits = twin(vcpu), z3.BoolVal(True)
+    elif values.flag("KVM_SET_NESTED_STATE"):
+        state = NestedState(
+            level2=True, controls=any_controls(values, "new_l1"), vmx_operation=True, run_pending=False, smm=False,
+            smm_left_level2=False, smm_left_vmx=False, init_pending=False)
+        if attempt(lambda: vcpu.restore_nested(state)) is None:
+            yield "KVM_SET_NESTED_STATE leaves one", truth(vcpu.bitmap_merge_pending is True)
+        before, waits = twin(vcpu), flag_term(vcpu.bitmap_merge_pending)
     vcpu.run()
     yield "none waits", z3.Not(flag_term(vcpu.bitmap_merge_pending))
     for name, write in (("reads", False), ("writes", True)):
@@ -119,10 +126,9 @@ def what_l1_intercepts_becomes_an_exit(vcpu: Vcpu, values: Symbols) -> Parts:
     VM-exit MSR-load list is performed, and one that fails is a VMX abort."""
     msr, value = choose(values, "msr", (IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL)), values.word("written")
     exit_value, write = values.word("l1.exit"), choose(values, "direction", (False, True))
-    current().assume(l1_wants(vcpu.controls, write))
     vcpu.controls = replace(vcpu.controls, exit_msr_load=((IA32_SPEC_CTRL, exit_value),))
-    if msr == IA32_SPEC_CTRL:  # merged when L1 entered
-        current().assume(z3.Not(direct_on(vcpu, write)))
+    if msr == IA32_SPEC_CTRL:  # merged when L1 entered; no bitmap covers the other
+        current().assume(z3.And(l1_wants(vcpu.controls, write), z3.Not(direct_on(vcpu, write))))
     before, takes = twin(vcpu), acceptable(vcpu, exit_value)
     seen = attempt(lambda: vcpu.wrmsr(msr, value) if write else vcpu.rdmsr(msr))
     yield "an exit to L1", iff(ends(seen, Reflected), takes)

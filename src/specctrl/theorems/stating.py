@@ -29,7 +29,7 @@ class Of(Enum):
 
     NONE = "none: it speaks of records that it makes itself"
     INVARIANT = "every vCPU that satisfies the invariant"
-    ANY = "every vCPU, whatever its fields hold"
+    ANY = "every vCPU, whatever its words and flags hold, on a processor of its host"
 
 
 Start = tuple[Loaded, bool]
