@@ -1016,47 +1016,18 @@ static const char *host_exit(struct specctrl_vcpu *vcpu)
 	return NULL;
 }
 
-/* What the processor holds while this guest runs: now, or after the next entry. */
-static u64 effective(const struct specctrl_vcpu *vcpu)
-{
-	const struct specctrl_host *host = vcpu->vm->host;
-
-	if (vcpu->cpu.non_root || !specctrl_host_has_msr(host) || vcpu->saved == host->spec_ctrl)
-		return vcpu->cpu.spec_ctrl;
-	return vcpu->saved;
-}
-
-/* What the guest would read now. */
-static u64 view_as_read(const struct specctrl_vcpu *vcpu, const struct specctrl_vmcs *vmcs)
-{
-	if (vcpu->cpu.has_control && vmcs->use_msr_bitmap && !vmcs->intercept_read)
-		return vmcs->shadow;
-	if (vcpu->cpu.non_root && !specctrl_write_intercepted(vmcs))
-		return vcpu->cpu.has_control ? vmcs->shadow : vcpu->cpu.spec_ctrl;
-	return vcpu->guest_view;
-}
-
-/* Whether a guest's write exits at this level, after a merge that still waits. */
-static bool intercepted(const struct specctrl_vcpu *vcpu, const struct specctrl_vmcs *vmcs)
-{
-	if (vcpu->bitmap_merge_pending && specctrl_in_l2(vcpu))
-		return specctrl_write_intercepted(&vcpu->vmcs01) ||
-		       specctrl_l1_intercepts(&vcpu->l1, MSR_IA32_SPEC_CTRL, true);
-	return specctrl_write_intercepted(vmcs);
-}
-
 static const char *observe(struct specctrl_vcpu *vcpu)
 {
 	const struct specctrl_vmcs *vmcs = specctrl_loaded_vmcs(vcpu);
 
-	answer("effective=0x%" PRIx64 " guest_view=0x%" PRIx64, effective(vcpu),
-	       view_as_read(vcpu, vmcs));
+	answer("effective=0x%" PRIx64 " guest_view=0x%" PRIx64, specctrl_effective(vcpu),
+	       specctrl_view(vcpu));
 	if (vcpu->cpu.has_control)
 		answer("mask=0x%" PRIx64 " shadow=0x%" PRIx64, vmcs->mask, vmcs->shadow);
 	else
 		answer("mask=null shadow=null");
 	answer("intercepted=%s saved=0x%" PRIx64 " level=%d smm=%s",
-	       intercepted(vcpu, vmcs) ? "true" : "false", vcpu->saved,
+	       specctrl_write_exits(vcpu) ? "true" : "false", vcpu->saved,
 	       specctrl_in_l2(vcpu) ? 2 : 1, vcpu->smm ? "true" : "false");
 	return NULL;
 }

@@ -182,6 +182,8 @@ static void report(void)
 	check(vcpu.vmcs01.intercept_write, "and a report brings it back");
 	check(writes(&vcpu, MSR_IA32_SPEC_CTRL, SSBD) && vcpu.cpu.spec_ctrl == (SSBD | RRSBA) && reads(&vcpu, SSBD),
 	      "the intercepted write is merged");
+	check(vcpu.cpu.non_root && specctrl_view(&vcpu) == SSBD && specctrl_effective(&vcpu) == (SSBD | RRSBA) &&
+	      specctrl_write_exits(&vcpu), "without the control the view is not the register");
 }
 
 static void nested(void)
@@ -199,6 +201,8 @@ static void nested(void)
 	l1.use_msr_bitmap = true;
 	new_vcpu(&vcpu, &vm);
 	specctrl_vcpu_enable_cap(&vcpu, KVM_CAP_FORCE_SPEC_CTRL, 0, BHI, BHI);
+	check(specctrl_effective(&vcpu) == BHI && !specctrl_view(&vcpu) && !vcpu.has_run,
+	      "what the next entry loads shows before it, and looking is no entry");
 	writes(&vcpu, MSR_IA32_SPEC_CTRL, IBRS);
 	check(!specctrl_guest_vmlaunch(&vcpu, &l1, NULL, 0) && specctrl_in_l2(&vcpu) && reads(&vcpu, IBRS),
 	      "L2 starts with L1's view");

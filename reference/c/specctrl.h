@@ -7,8 +7,8 @@
  * guest's own report asks for, at L1 and L2, through SMM, INIT and migration.
  *
  * Header only, C99, no allocation, nothing but plain structs.  Written to be
- * copied: a KVM developer leaves the processor out and puts rdmsrl(),
- * wrmsrl_safe(), vmcs_read64() and vmcs_write64() in its place.
+ * copied, with specctrl_regs.h: a KVM developer leaves the processor out and puts
+ * rdmsrq(), wrmsrq_safe(), vmcs_read64() and vmcs_write64() in its place.
  *
  * Hooks, both given by the caller:
  *   vm->msr_allowed   what the VM's MSR filter says of an access of the guest
@@ -88,8 +88,8 @@ enum specctrl_feature {
 
 struct specctrl_host {
 	u32 features;		/* enum specctrl_feature */
-	u64 spec_ctrl;		/* the value that the host itself runs with */
-	bool has_control;	/* "virtualize IA32_SPEC_CTRL" may be 1: MSR 0x492 bit 7 */
+	u64 spec_ctrl;		/* what the host itself runs with: of specctrl_writable_bits() only */
+	bool has_control;	/* "virtualize IA32_SPEC_CTRL" may be 1: MSR 0x492 bit 7; only with the MSR */
 	bool nested;		/* KVM offers VMX to its guests */
 	bool legacy_ibrs;	/* the host writes the MSR after every exit */
 };
@@ -99,7 +99,11 @@ static inline bool specctrl_host_has(const struct specctrl_host *host, u32 featu
 	return host->features & feature;
 }
 
-/* The bits of IA32_SPEC_CTRL that are not reserved on a processor with these features. */
+/*
+ * The bits of IA32_SPEC_CTRL that are not reserved on a processor with these
+ * features.  A simplification: without STIBP a processor with IBRS ignores bit
+ * 1, as Xen has it; here it is reserved.
+ */
 static inline u64 specctrl_writable_bits(u32 features)
 {
 	u64 bits = 0;
@@ -572,7 +576,11 @@ struct specctrl_msr {			/* an entry of an MSR list */
 	u64 value;
 };
 
-/* What L1's VMCS for L2 says about MSRs; the lists and the bitmap are the caller's. */
+/*
+ * What L1's VMCS for L2 says about MSRs.  The lists and the bitmap are the
+ * caller's: only the pointers are copied, here and into a saved nested state, so
+ * they must last as long as L2 may run or be restored.
+ */
 struct specctrl_l1 {
 	bool use_msr_bitmap;		/* without one every access of L2 goes to L1 */
 
@@ -620,7 +628,7 @@ struct specctrl_vcpu {
 	u64 mitigation_ctrl;		/* the guest's report */
 
 	bool has_run;			/* feature MSRs are frozen from then on */
-	bool shut_down;			/* after a VMX abort */
+	bool shut_down;			/* after a VMX abort: run it no more, until a platform reset */
 	struct specctrl_msr_exit msr_exit;
 
 	bool vmx_operation;		/* L1 executed VMXON */
@@ -1319,7 +1327,8 @@ static inline int specctrl_set_nested_state(struct specctrl_vcpu *vcpu,
 /* ---- KVM: creation, INIT, reset ----------------------------------------- */
 
 /*
- * KVM_CREATE_VCPU on a logical processor of @vm's host, and KVM_SET_CPUID2.
+ * KVM_CREATE_VCPU on a logical processor of @vm's host, and KVM_SET_CPUID2; after
+ * specctrl_vm_count_vcpu(), which freezes the VM's pair.
  *
  * rule: cap.vcpu.starts-with-vm-pair 0ec917f6
  * rule: nested.no-control-for-l1 5ee9791f
@@ -1528,7 +1537,51 @@ static inline u32 specctrl_set_msrs(struct specctrl_vcpu *vcpu, const struct spe
 	return i;
 }
 
+/* ---- What can be observed ------------------------------------------------ */
+
+/*
+ * vcpu->guest_view and vcpu->saved are as of the last exit.  These functions say
+ * what holds now, for tests and debuggers; none enters or leaves the guest.
+ */
+
+/* What the processor holds while this guest runs: now, or after the next entry. */
+static inline u64 specctrl_effective(const struct specctrl_vcpu *vcpu)
+{
+	const struct specctrl_host *host = vcpu->vm->host;
+
+	if (vcpu->cpu.non_root || !specctrl_host_has_msr(host) || vcpu->saved == host->spec_ctrl)
+		return vcpu->cpu.spec_ctrl;
+	return vcpu->saved;
+}
+
+/* The guest's view: what an RDMSR of it would read. */
+static inline u64 specctrl_view(struct specctrl_vcpu *vcpu)
+{
+	const struct specctrl_vmcs *vmcs = specctrl_loaded_vmcs(vcpu);
+
+	if (vcpu->cpu.has_control && vmcs->use_msr_bitmap && !vmcs->intercept_read)
+		return vmcs->shadow;
+	if (vcpu->cpu.non_root && !specctrl_write_intercepted(vmcs))
+		return vcpu->cpu.has_control ? vmcs->shadow : vcpu->cpu.spec_ctrl;
+	return vcpu->guest_view;
+}
+
+/* Whether a WRMSR of the guest would exit, at its level, after a merge that still waits. */
+static inline bool specctrl_write_exits(struct specctrl_vcpu *vcpu)
+{
+	if (vcpu->bitmap_merge_pending && specctrl_in_l2(vcpu))
+		return specctrl_write_intercepted(&vcpu->vmcs01) ||
+		       specctrl_l1_intercepts(&vcpu->l1, MSR_IA32_SPEC_CTRL, true);
+	return specctrl_write_intercepted(specctrl_loaded_vmcs(vcpu));
+}
+
 /* ---- The guest's instructions ------------------------------------------- */
+
+/*
+ * Each enters the guest if it does not run.  Any other VM exit, an interrupt's
+ * say, is specctrl_exit_guest(); the next of these enters again.  None is for a
+ * vCPU that is shut down or waits in vcpu->msr_exit: that is the caller's to see.
+ */
 
 /*
  * An access that KVM refuses: an exit to userspace if it asked for this reason,
