@@ -145,6 +145,7 @@ _QEMU = "QEMU CPU model by Tao Su, January 2025 (20250121020650.1899618-2-tao1.s
 _BOCHS = "tertiary control: Bochs cpudb"
 _NO_CONTROL = "that the part lacks the control: no dump of MSR 0x492 was found, Bochs' models have none"
 _CONTROL = "that the part has the control: no dump of MSR 0x492 was found"
+_NO_TSX = "that XBEGIN faults: the dumps show TSX, Firecracker's guests do not see it"
 
 PARTS: dict[str, Part] = {
     part.name: part
@@ -160,17 +161,17 @@ PARTS: dict[str, Part] = {
         Part("ice-lake-server", "Ice Lake-SP (2021)", features_from_names([*_OLD, "ARCH_CAPABILITIES"]),
              spec_ctrl_shadow=False, spec_ctrl=0x1, short_sequence_works=True,
              source=f"{_DUMPS}; {_FINGERPRINTS}: RRSBA is 0",
-             assumed=f"{_NO_CONTROL}; newer microcode adds PSFD, older silicon has TSX: both left out"),
+             assumed=f"{_NO_CONTROL}; that PSFD is absent, which newer microcode adds; {_NO_TSX}"),
         Part("alder-lake-p", "Alder Lake-P (2022)", features_from_names([*_NEW, "RRSBA"]),
              spec_ctrl_shadow=True, spec_ctrl=0x401, short_sequence_works=False,
              source=f"{_DUMPS}; RFC v3 p5 for RRSBA", assumed=f"{_CONTROL}; that BHI_NO is 0"),
         Part("sapphire-rapids", "Sapphire Rapids-SP (2023)", features_from_names([*_NEW, "RRSBA"]),
              spec_ctrl_shadow=True, spec_ctrl=0x401, short_sequence_works=False,
              source=f"{_DUMPS}; {_FINGERPRINTS}; {_BOCHS}",
-             assumed="TSX is left out: firmware commonly disables it"),
+             assumed=_NO_TSX),
         Part("granite-rapids", "Granite Rapids (2024)", features_from_names([*_NEW, "DDPD_U", "RRSBA"]),
              spec_ctrl_shadow=True, spec_ctrl=0x401, short_sequence_works=False,
-             source=f"{_DUMPS}; {_FINGERPRINTS}", assumed=f"{_CONTROL}; TSX is left out"),
+             source=f"{_DUMPS}; {_FINGERPRINTS}", assumed=f"{_CONTROL}; {_NO_TSX}"),
         Part("sierra-forest", "Sierra Forest (2024), Atom cores only", features_from_names([*_NEW, "RRSBA"]),
              spec_ctrl_shadow=True, spec_ctrl=0x401, short_sequence_works=True, atom_only=True,
              source=f"{_QEMU}; Intel's guidance as quoted by Jim Mattson exempts Atom-only parts",
@@ -182,7 +183,8 @@ PARTS: dict[str, Part] = {
         Part("diamond-rapids", "Diamond Rapids, BHI_NO", features_from_names([*_NEW, "DDPD_U", "BHI_NO", "RRSBA"]),
              spec_ctrl_shadow=True, spec_ctrl=0x401, short_sequence_works=False,
              source="QEMU CPU model by Zhao Liu, December 2025 (20251227094759.35658-71-pbonzini@redhat.com)",
-             assumed=f"{_CONTROL}; that the short sequence fails; that Linux sets BHI_DIS_S on it"),
+             assumed=f"{_CONTROL}; that the short sequence fails; that Linux sets BHI_DIS_S on it; "
+                     "that XBEGIN faults: the model has TSX"),
     )
 }
 """The catalogue, by name."""

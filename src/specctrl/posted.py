@@ -1,7 +1,8 @@
 """The ten patches of RFC v3 as posted, defects included, on what this specification models of KVM itself.
 
 Whole operations are overridden, as the patches write them; everything else is the specification's.
-Base of the patches: 2c71fdf02a95 (v6.9-rc3).  Message-Id of patch N: 20240410143446.797262-<N+1>-chao.gao@intel.com.
+Base of the patches: 2c71fdf02a95 (after v6.9-rc3).
+Message-Id of patch N: 20240410143446.797262-<N+1>-chao.gao@intel.com.
 """
 
 import errno
