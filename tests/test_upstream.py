@@ -324,13 +324,23 @@ def test_a_defect_planted_in_the_reference_is_found(defect, compiled, tmp_path):
     assert found, defect
 
 
+LEAF_7_2 = {field.name for field in REGISTERS["CPUID.(7,2):EDX"]}
+
+
+def rows_for(host):
+    """The rows as the comment above them tells to take them."""
+    shown = not LEAF_7_2.isdisjoint(host.features.names())
+    lines = msrs_rows().splitlines(keepends=True)
+    return "".join(line for line in lines if shown or not re.match(rf"MSR_TEST2\(.*, ({'|'.join(LEAF_7_2)}), ", line))
+
+
 class TestRows:
-    """Rows of other tables: every bit of the register, each with the feature that brings it."""
+    """Rows for the table of msrs_test.c: every bit of the register, each with the feature that brings it."""
 
     def test_the_rows_have_every_bit_of_the_register_once(self):
-        for rows in (msrs_rows(), unit_test_rows()):
-            bits = [int(bit, 16) for bit in re.findall(r"^MSR_TEST2?\(MSR_IA32_SPEC_CTRL, (0x[0-9a-f]+)", rows, re.M)]
-            assert REGISTERS["IA32_SPEC_CTRL"].defined == sum(bits)
+        found = re.findall(r"^MSR_TEST2?\(MSR_IA32_SPEC_CTRL, (0x[0-9a-f]+)", msrs_rows(), re.M)
+        bits = [int(bit, 16) for bit in found]
+        assert REGISTERS["IA32_SPEC_CTRL"].defined == sum(bits)
 
     def test_a_reserved_bit_is_none_that_is_defined(self):
         for register in REGISTERS.values():
@@ -338,28 +348,71 @@ class TestRows:
                 assert 0 == reserved_bit(register) & register.defined
 
     @needs_c
-    @pytest.mark.parametrize("flags", [(), ("-DUNIT_TEST",)])
-    def test_they_pass_on_the_stand_in(self, flags, tmp_path):
-        program = self.rows(tmp_path, unit_test_rows() if flags else msrs_rows(), flags)
-        for part in ("granite-rapids", *(() if flags else ("ice-lake-server", "skylake-server"))):
-            assert 0 == ran(program, resolve_host(part))[0]
-        _, said = ran(program, resolve_host("granite-rapids"))
-        assert ["9 rows, 9 with the feature"] == said
+    @pytest.mark.parametrize(("part", "said"), [
+        ("granite-rapids", "9 rows, 9 with the feature"), ("sapphire-rapids", "9 rows, 8 with the feature"),
+        ("ice-lake-server", "4 rows, 4 with the feature"), ("skylake-server", "4 rows, 4 with the feature")])
+    def test_they_pass_on_the_stand_in(self, part, said, tmp_path):
+        host = resolve_host(part)
+        assert (0, [said]) == ran(self.program(tmp_path, rows_for(host)), host)
+
+    @needs_c
+    def test_where_the_leaf_is_missing_its_rows_end_the_program(self, tmp_path):
+        assert 254 == ran(self.program(tmp_path, msrs_rows()), resolve_host("ice-lake-server"))[0]
 
     @needs_c
     @pytest.mark.parametrize(("old", "new"), [
         ("0x400, 0x8000000000000000", "0x200, 0x8000000000000000"), ("0x1, 0x8000000000000000", "0x1, 0x2"),
         ("0x4, 0x8000000000000000, SSBD, SPEC_CTRL", "0x4, 0x8000000000000000, SSBD, SSBD"),
+        ("MSR_TEST(MSR_VIRTUAL_MITIGATION_CTRL,", "MSR_TEST(MSR_VIRTUAL_MITIGATION_CTRL + 1,"),
     ])
     def test_a_wrong_row_fails(self, old, new, tmp_path):
         assert old in msrs_rows()
-        program = self.rows(tmp_path, msrs_rows().replace(old, new), ())
+        program = self.program(tmp_path, msrs_rows().replace(old, new))
         without = resolve_host({"part": "granite-rapids", "without": ["SSBD"]})
         assert {254} & {ran(program, host)[0] for host in (resolve_host("granite-rapids"), without)}
 
-    def rows(self, folder, text, flags):
+    def program(self, folder, text):
         (folder / "rows.h").write_text(text)
-        return build(STAND_IN / "msrs_rows.c", folder / "rows", f'-DROWS="{folder / "rows.h"}"', *flags)
+        return build(STAND_IN / "msrs_rows.c", folder / "rows", f'-DROWS="{folder / "rows.h"}"')
+
+
+class TestUnitLines:
+    """Lines for test_mitigation_msrs of kvm-unit-tests: what it has not, and nothing that it has."""
+
+    def test_with_the_three_that_are_there_every_bit_is_tried(self):
+        bits = [int(bit, 16) for bit in re.findall(r"spec_ctrl_bits \|= (0x[0-9a-f]+);", unit_test_rows())]
+        assert REGISTERS["IA32_SPEC_CTRL"].defined == sum(bits) | 0x7
+        assert 0 == sum(bits) & 0x7
+
+    @needs_c
+    @pytest.mark.parametrize("part", ["granite-rapids", "sapphire-rapids", "ice-lake-server", "skylake-server"])
+    def test_they_pass_on_the_stand_in(self, part, tmp_path):
+        host = resolve_host(part)
+        values = (1 << host.writable.bit_count()) + 4  # of IA32_SPEC_CTRL, and of the report
+        assert (0, [f"{values} values"]) == ran(self.program(tmp_path, unit_test_rows()), host)
+
+    @needs_c
+    def test_a_bit_without_the_msr_is_not_tried(self, tmp_path):
+        host = resolve_host({"part": "granite-rapids", "without": ["SPEC_CTRL", "STIBP", "SSBD"]})
+        assert (0, ["4 values"]) == ran(self.program(tmp_path, unit_test_rows()), host), "the report's alone"
+        unguarded = unit_test_rows().replace("if (this_cpu_has(X86_FEATURE_SPEC_CTRL)) {", "{")
+        assert 254 == ran(self.program(tmp_path, unguarded), host)[0]
+
+    @needs_c
+    @pytest.mark.parametrize(("old", "new"), [
+        ("|= 0x400;", "|= 0x200;"), ("X86_FEATURE_IPRED_CTRL))", "X86_FEATURE_PSFD))"),
+        ("rdmsr(MSR_VIRTUAL_MITIGATION_ENUM);", "rdmsr(MSR_VIRTUAL_MITIGATION_ENUM) | 0x4;"),
+        ('CTRL", 0x8000000000000000', 'CTRL", 0x1'),
+    ])
+    def test_a_wrong_line_fails(self, old, new, tmp_path):
+        assert old in unit_test_rows()
+        program = self.program(tmp_path, unit_test_rows().replace(old, new))
+        without = resolve_host({"part": "granite-rapids", "without": ["IPRED_CTRL"]})
+        assert {254} & {ran(program, host)[0] for host in (resolve_host("granite-rapids"), without)}
+
+    def program(self, folder, text):
+        (folder / "lines.h").write_text(text)
+        return build(STAND_IN / "unit_lines.c", folder / "lines", f'-DLINES="{folder / "lines.h"}"')
 
 
 class TestApi:

@@ -15,7 +15,7 @@ what:
                        rules, profile and the sha256 of its content
   selftest             a KVM selftest in C, for tools/testing/selftests/kvm/x86
   msrs-rows            rows for the table of x86/msrs_test.c of the KVM selftests
-  kvm-unit-tests-rows  rows for the table of x86/msr.c of kvm-unit-tests
+  kvm-unit-tests-rows  lines for test_mitigation_msrs in x86/msr.c of kvm-unit-tests
   api-rst              a fragment for Documentation/virt/kvm/api.rst
   man                  this command's manual page
 

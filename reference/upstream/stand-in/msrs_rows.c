@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: (GPL-2.0 OR MIT)
 /*
- * Tries the rows for the tables of other trees on the stand-in: ROWS is the file,
- * and UNIT_TEST is defined for the rows of kvm-unit-tests, which have no feature.
+ * Tries the rows for msrs_test.c on the stand-in: ROWS is the file.
  *
- * As msrs_test.c does it: two vCPUs; where the guest has the feature it reads 0,
- * writes, reads back, and userspace sees the same and sets it to 0 again; where it
- * lacks the feature every access is #GP.  A reserved bit is #GP always.
+ * As that test does it: three vCPUs, of which the third has none of the features of the table; each MSR
+ * is in KVM's list exactly where KVM has one of its features; twice, where the guest has the feature, it
+ * reads 0, writes and reads back, and userspace sees the same and sets it to 0 again; where it has
+ * neither feature every access is #GP.  A reserved bit is #GP always.
  */
 #include "processor.h"
 
@@ -17,14 +17,11 @@ struct row {
 	struct kvm_x86_cpu_feature other;
 };
 
-#ifdef UNIT_TEST
-#define MSR_TEST(msr, val, keep)						\
-	{ msr, (val) & ~(u64)(keep), 0, X86_FEATURE_SPEC_CTRL, X86_FEATURE_SPEC_CTRL }
-#else
 #define MSR_TEST2(msr, val, rsvd, feat, other)					\
 	{ msr, val, rsvd, X86_FEATURE_##feat, X86_FEATURE_##other }
 #define MSR_TEST(msr, val, rsvd, feat) MSR_TEST2(msr, val, rsvd, feat, feat)
-#endif
+
+#define NR_VCPUS 3
 
 static const struct row *row;
 
@@ -56,31 +53,50 @@ static void guest_code(void)
 	}
 }
 
+static bool in_list(u32 index)
+{
+	const struct kvm_msr_list *list = kvm_get_msr_index_list();
+	u32 i;
+
+	for (i = 0; i < list->nmsrs; i++) {
+		if (list->indices[i] == index)
+			return true;
+	}
+	return false;
+}
+
 int main(void)
 {
 	const struct row rows[] = {
 #include ROWS
 	};
-	struct kvm_vcpu *vcpus[2];
-	struct kvm_vm *vm = vm_create_with_vcpus(2, guest_code, vcpus);
+	struct kvm_vcpu *vcpus[NR_VCPUS];
+	struct kvm_vm *vm = vm_create_with_vcpus(NR_VCPUS, guest_code, vcpus);
 	unsigned int i, supported = 0;
 
-	for (i = 0; i < 2; i++) {
+	for (row = rows; row < rows + ARRAY_SIZE(rows); row++)
+		vcpu_clear_cpuid_feature(vcpus[NR_VCPUS - 1], row->feature);
+	for (i = 0; i < NR_VCPUS; i++) {
 		vcpu_set_msr(vcpus[i], MSR_VIRTUAL_ENUMERATION, 0x1);
 		vcpu_set_msr(vcpus[i], MSR_VIRTUAL_MITIGATION_ENUM, 0x3);
 	}
 	for (row = rows; row < rows + ARRAY_SIZE(rows); row++) {
-		for (i = 0; i < 2; i++) {
-			vcpu_run(vcpus[i]);
+		guest_check(in_list(row->index) == (kvm_cpu_has(row->feature) || kvm_cpu_has(row->other)),
+			    "in the list exactly with a feature");
+		supported += kvm_cpu_has(row->feature);
+		for (i = 0; i < 2 * NR_VCPUS; i++) {
+			struct kvm_vcpu *vcpu = vcpus[i % NR_VCPUS];
+			bool lacks = i % NR_VCPUS == NR_VCPUS - 1;
+
+			vcpu_run(vcpu);
 			if (!kvm_cpu_has(row->feature))
 				continue;
-			supported++;
-			guest_check(vcpu_get_msr(vcpus[i], row->index) == row->value,
+			guest_check(vcpu_get_msr(vcpu, row->index) == (lacks ? 0 : row->value),
 				    "userspace sees it");
-			vcpu_set_msr(vcpus[i], row->index, 0);
+			vcpu_set_msr(vcpu, row->index, 0);
 		}
 	}
-	printf("%u rows, %u with the feature\n", (unsigned int)ARRAY_SIZE(rows), supported / 2);
+	printf("%u rows, %u with the feature\n", (unsigned int)ARRAY_SIZE(rows), supported);
 	kvm_vm_free(vm);
 	return 0;
 }

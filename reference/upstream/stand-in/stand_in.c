@@ -177,9 +177,15 @@ static const struct specctrl_host *the_host(void)
 	return &host;
 }
 
+/* What KVM can show a guest: what the host has, and IA32_ARCH_CAPABILITIES, which it emulates. */
+static u32 kvm_features(void)
+{
+	return the_host()->features | SPECCTRL_HAS_ARCH_CAPABILITIES;
+}
+
 bool kvm_cpu_has(struct kvm_x86_cpu_feature feature)
 {
-	return the_host()->features & feature_of(feature);
+	return kvm_features() & feature_of(feature);
 }
 
 bool kvm_is_ignore_msrs(void)
@@ -246,7 +252,7 @@ struct kvm_vm *vm_create(u32 nr_runnable_vcpus)
 
 static u32 guest_cpuid(void)
 {
-	return the_host()->features & ~(u32)(SPECCTRL_HAS_RRSBA | SPECCTRL_HAS_BHI_NO);
+	return kvm_features() & ~(u32)(SPECCTRL_HAS_RRSBA | SPECCTRL_HAS_BHI_NO);
 }
 
 static struct guest *guest_of(struct kvm_vcpu *vcpu)

@@ -1,8 +1,8 @@
-"""Rows for tables that upstream trees have already, from the register tables.
+"""What tests that upstream trees have already can take, from the register tables.
 
-``x86/msrs_test.c`` of the KVM selftests writes a value, reads it back in the guest and in userspace, and expects #GP
-for a reserved bit, or for every access where the guest lacks the feature.
-``x86/msr.c`` of kvm-unit-tests writes and reads back, in a guest that has the MSR.
+``x86/msrs_test.c`` of the KVM selftests has a table: it writes a value, reads it back in the guest and in userspace,
+and expects #GP for a reserved bit, or for every access where the guest lacks the feature.
+``x86/msr.c`` of kvm-unit-tests has a function that writes each combination of the bits that CPUID shows.
 """
 
 from specctrl.registers import MSR_VIRTUAL_MITIGATION_CTRL, REGISTERS, Register
@@ -47,8 +47,9 @@ _MSRS_HEAD = """\
  *
  * For Intel: other vendors enumerate IA32_SPEC_CTRL elsewhere, so guard the rows with
  * host_cpu_is_intel.  The second feature of MSR_TEST2 keeps the rows of a single bit from expecting #GP of the
- * whole MSR.  {ctrl} is there only for a vCPU to which userspace
- * announces it; before the first VM entry:
+ * whole MSR.  The last row is for a kernel that has {ctrl}; on any other the
+ * test finds it missing in the list of MSRs and ends.  The MSR is there only for a vCPU to which
+ * userspace announces it; for each vCPU, before its first VM entry:
  *
  *	vcpu_set_msr(vcpu, {enumeration}, {enumeration_bits:#x});
  *	vcpu_set_msr(vcpu, {enum}, {enum_bits:#x});
@@ -89,24 +90,53 @@ def msrs_rows() -> str:
 
 _UNIT_HEAD = """\
 /*
- * Rows for x86/msr.c of kvm-unit-tests, generated from the register tables of the executable
- * specification of virtual IA32_SPEC_CTRL.
+ * Lines for test_mitigation_msrs() of x86/msr.c of kvm-unit-tests, before it looks at spec_ctrl_bits,
+ * generated from the register tables of the executable specification of virtual IA32_SPEC_CTRL.
  *
- * That table asks for no feature: each row fails in a guest that lacks the CPUID bit named
- * above it, so take those that every CPU model of your unittests.cfg has, or guard them.
- * No bit is kept (the last argument): the guest reads back what it wrote, forced bits
- * included.
+ * That function writes each combination of the bits that CPUID shows, and reads it back: forced bits
+ * are included, since the guest reads what it wrote.  It has {known} already.  With all that
+ * follow it tries {values} values.  The table of that file is no place for them: it asks for no feature,
+ * and a #GP that it does not expect ends the program.
  */
+"""
+
+_KNOWN_THERE = ("SPEC_CTRL", "STIBP", "SSBD")
+"""The features of IA32_SPEC_CTRL that ``test_mitigation_msrs`` of kvm-unit-tests asks for itself."""
+
+_REPORT = """\
+/* The report, where a VMM announces it. */
+if (this_cpu_has(X86_FEATURE_ARCH_CAPABILITIES) &&
+    rdmsr(MSR_IA32_ARCH_CAPABILITIES) & {bit:#x} &&
+    rdmsr({enumeration}) & {enumeration_bit:#x}) {{
+	u64 report, offered = rdmsr({enum});
+
+	for (report = 0; report <= offered; report++) {{
+		if (!(report & ~offered))
+			test_msr_rw({ctrl}, "{ctrl}", report);
+	}}
+	test_wrmsr_fault({ctrl}, "{ctrl}", {reserved:#x});
+}}
 """
 
 
 def unit_test_rows() -> str:
-    """Rows for the table of kvm-unit-tests' ``x86/msr.c``."""
-    lines = [_UNIT_HEAD, _DEFINES, "\n/* The rows. */\n"]
-    for feature, bits in _by_feature().items():
+    """Lines for the function ``test_mitigation_msrs`` of kvm-unit-tests' ``x86/msr.c``."""
+    ours = {feature: bits for feature, bits in _by_feature().items() if feature not in _KNOWN_THERE}
+    known = [_meaning(bits) for feature, bits in _by_feature().items() if feature in _KNOWN_THERE]
+    lines = [_UNIT_HEAD.format(known=f"{', '.join(known[:-1])} and {known[-1]}",
+                               values=1 << _SPEC_CTRL.defined.bit_count()), _DEFINES]
+    for feature in ours:
         subleaf, bit = cpuid_bit(feature)
-        lines.append(f"/* {_meaning(bits)}: CPUID.(7,{subleaf}):EDX[{bit}], {feature} */\n")
-        lines.append(f"MSR_TEST({msr_name(_SPEC_CTRL.number)}, {bits:#x}, 0),\n")
-    lines.append(f"/* Only under a VMM that announces it: {', '.join(field.name for field in _CTRL)} */\n")
-    lines.append(f"MSR_TEST({msr_name(MSR_VIRTUAL_MITIGATION_CTRL)}, {_CTRL.defined:#x}, 0),\n")
+        lines.append(f"#ifndef X86_FEATURE_{feature}\n#define X86_FEATURE_{feature}"
+                     f"\tX86_CPU_FEATURE(0x7, {subleaf}, EDX, {bit})\n#endif\n")
+    lines.append("\n/* One of them alone does not give a guest of KVM the MSR. */\n"
+                 "if (this_cpu_has(X86_FEATURE_SPEC_CTRL)) {\n")
+    for feature, bits in ours.items():
+        lines.append(f"\tif (this_cpu_has(X86_FEATURE_{feature}))\n"
+                     f"\t\tspec_ctrl_bits |= {bits:#x};\t/* {_meaning(bits)} */\n")
+    lines.append("}\n")
+    capabilities = REGISTERS["IA32_ARCH_CAPABILITIES"]
+    lines.append("\n" + _REPORT.format(
+        bit=capabilities.field("VIRTUAL_ENUM").mask, enumeration=_ENUMERATION.name, enum=_ENUM.name, ctrl=_CTRL.name,
+        enumeration_bit=_ENUMERATION.field("MITIGATION_CTRL_SUPPORT").mask, reserved=reserved_bit(_CTRL)))
     return "".join(lines)
