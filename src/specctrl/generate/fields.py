@@ -15,13 +15,18 @@ PART = "granite-rapids"
 
 MSR = "SPEC_CTRL"
 """The feature that the MSR exists with; a host without it has no control, and its guests no MSR."""
+IGNORED = "STIBP"
+"""A feature without which, by two sources, its bit is ignored where the MSR exists; nothing is asked of such a host."""
 
 
 def of_fields() -> Iterator[dict[str, Json]]:
-    """Two scenarios of each field, taken where its feature is and refused where it is not; one of all other bits."""
+    """Two scenarios of each field, taken where its feature is and refused where it is not; one of all other bits.
+
+    Of STIBP there is the first only: see :data:`IGNORED`.
+    """
     for field in REGISTER:
         yield taken(field)
-        if field.exists_when != MSR:
+        if field.exists_when not in (MSR, IGNORED):
             yield refused(field)
     yield reserved()
 
