@@ -13,7 +13,8 @@ from specctrl.kvm.state import Loaded
 from specctrl.kvm.variant import SPEC
 from specctrl.outcomes import ExitReason, MsrRefused
 from specctrl.posted import RFC_V3
-from specctrl.prove import HUNTS, figures, hunt, manifest, prove, prove_all, prove_migration, replays, tasks
+from specctrl.prove import HUNTS, figures, hunt, manifest, prove, prove_all, prove_migration, tasks
+from specctrl.replaying import replays
 from specctrl.steps import STEPS
 from specctrl.symbolic import SymbolicError
 from specctrl.vmm.migration import migrate

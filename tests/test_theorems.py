@@ -13,8 +13,9 @@ from specctrl.kvm.variant import SPEC
 from specctrl.outcomes import GP, Errno, ExitKind, ExitReason, HostFault
 from specctrl.posted import RFC_V3
 from specctrl.processor import LogicalProcessor
-from specctrl.prove import prove, prove_theorem, replays, stated
+from specctrl.prove import prove, prove_theorem, stated
 from specctrl.registers import MSR_VIRTUAL_MITIGATION_CTRL
+from specctrl.replaying import replays
 from specctrl.rules import load_rules
 from specctrl.states import Numbers, Symbols
 from specctrl.symbolic import paths, word

@@ -8,8 +8,9 @@ from specctrl import exposure, guest
 from specctrl.exposure import Overhead
 from specctrl.guest import BhbSequence, KernelCpu
 from specctrl.kvm.variant import SPEC
-from specctrl.prove import prove, replays
+from specctrl.prove import prove
 from specctrl.registers import BHI_DIS_S, IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL
+from specctrl.replaying import replays
 from specctrl.theorems import THEOREMS, guests, vmm
 from specctrl.vmm import pool
 from specctrl.vmm.filtering import FilteredSpecCtrl

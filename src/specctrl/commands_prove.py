@@ -36,7 +36,8 @@ def prove_command(options: argparse.Namespace) -> int:
     """``specctrl prove``: prove everything, report claim by claim."""
     try:
         from specctrl.claims import CLAIMS
-        from specctrl.prove import MANIFEST, VARIANTS, figures, prove_all, replays
+        from specctrl.prove import MANIFEST, VARIANTS, figures, prove_all
+        from specctrl.replaying import replays
     except ModuleNotFoundError as missing:
         print(f"specctrl: {missing.name} is missing; install specctrl[prove]", file=sys.stderr)
         return 2
