@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from site_builder import Site
+from site_builder import NOTEBOOK, Site
 from specctrl.cli import make_parser
 from specctrl.manual import pages
 from specctrl.sphinxext import upstream
@@ -86,3 +86,13 @@ def test_every_command_is_on_the_page_and_the_manual_is_beside_it(site):
 
 def test_the_shapes_have_names_of_files_of_their_own():
     assert len(SHAPES) == len({shape.file for shape in SHAPES.values()})
+
+
+def test_what_a_cell_prints_in_pieces_is_one_text(site):
+    """The kernel sends what is printed a few times a second: a build must not show where it cut."""
+    cell = 'print("one", end="", flush=True)\nprint("\\ntwo", flush=True)\nprint("three")'
+    site.pages = {"spec/cell": f"{NOTEBOOK}# Cell\n\n```{{code-cell}} ipython3\n{cell}\n```\n"}
+    site.settings = {"nb_execution_mode": "force", "nb_merge_streams": True}
+    assert site.build() == []
+    printed = re.search(r'<div class="output.*?</pre>', site.page("spec/cell"), re.DOTALL)[0]
+    assert re.sub("<.*?>", "", printed).strip() == "one\ntwo\nthree"

@@ -19,6 +19,7 @@ from specctrl.sphinxext import (
     searching,
     siteindex,
     slim,
+    streams,
     theme,
 )
 from specctrl.sphinxext.coverage import CoverageDirective
@@ -53,6 +54,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_config_value("spec_counts", {}, "html", dict)
     app.add_config_value("page_runner", False, "html", bool)
 
+    streams.install()
     for part in ("policies", "creference", "upstream", "commands", "downloads"):
         app.setup_extension(f"specctrl.sphinxext.{part}")
     app.add_domain(SpecDomain)
