@@ -32,7 +32,7 @@ test: $(STAMP) ## ruff, mypy --strict, and every test and example
 	$(BIN)/pytest -n $(JOBS) --dist loadfile # the examples of a page build on each other
 
 browser-test: html edition $(VENV)/browser ## every page in Chromium: requests, contrast, links, keyboard, search, paper
-	$(BIN)/pytest -n $(JOBS) --dist loadgroup browser
+	$(BIN)/pytest browser
 
 serve: html ## build, then serve the site on 127.0.0.1 (PORT=8000)
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)

@@ -16,7 +16,6 @@ from built import HTML as SITE
 from built import ROOT
 from specctrl.pages import blocks
 
-pytestmark = pytest.mark.xdist_group("runner")  # one process: what it counts is printed at the end
 PAGES = {
     path: len(list(blocks((ROOT / f"{path}.md").read_text("utf-8"))))
     for path in ["index", *sorted(f"spec/{file.stem}" for file in (ROOT / "spec").glob("*.md"))]
