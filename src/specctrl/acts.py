@@ -26,7 +26,7 @@ from specctrl.registers import (
     MSR_VIRTUAL_MITIGATION_CTRL,
     MSR_VIRTUAL_MITIGATION_ENUM,
 )
-from specctrl.states import AnyFilter, Symbols, announced, any_controls
+from specctrl.states import AnyFilter, Symbols, announced, any_controls, l1_wants
 from specctrl.symbolic import settled, word_term
 
 UNKNOWN_MSR = 0x5000_0003
@@ -76,10 +76,9 @@ def taken(result: bool) -> Seen:
 # ---- the guest's instructions
 
 
-def l1_wants(vcpu: Vcpu, msr: int, write: bool) -> bool:
-    """Whether L1 intercepts an access of L2, written without the rule code: no bitmap, not covered, or a bit of it."""
-    asked = [one.write if write else one.read for one in vcpu.controls.intercepts if one.msr == msr]
-    return not vcpu.controls.use_msr_bitmap or msr not in (IA32_SPEC_CTRL, IA32_ARCH_CAPABILITIES) or any(asked)
+def wanted(vcpu: Vcpu, access: Access) -> bool:
+    """Whether L1 intercepts this access of L2."""
+    return bool(settled(l1_wants(vcpu.controls, *access)))
 
 
 def denied(vcpu: Vcpu, msr: int, write: bool) -> bool:
@@ -95,8 +94,8 @@ def guest(vcpu: Vcpu, contract: Contract, access: Access, operation: Callable[[]
     seen = perform(operation)
     if seen is Seen.REFLECTED:
         contract.level = 1
-        return seen, Seen.REFLECTED if level == 2 and l1_wants(vcpu, *access) else "L1 did not ask for an exit"
-    if level == 2 and access[0] != IA32_SPEC_CTRL and l1_wants(vcpu, *access):  # that one as the merged bitmap has it
+        return seen, Seen.REFLECTED if level == 2 and wanted(vcpu, access) else "L1 did not ask for an exit"
+    if level == 2 and access[0] != IA32_SPEC_CTRL and wanted(vcpu, access):  # that one as the merged bitmap has it
         return seen, Seen.REFLECTED
     expected = Seen.FAULT if denied(vcpu, *access) else perform(model)
     refusal = getattr(vcpu, "refusal", None)

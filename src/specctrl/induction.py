@@ -283,23 +283,15 @@ def own_state(vcpu: Vcpu) -> Any:
 
 def prove_beginning(variant: Variant, step: Step, loaded: Loaded, in_guest: bool) -> Result:
     """That a step begins with the operation that it names, and with nothing before it."""
-    result, machine = Result(), watched(variant)
-    with summarized(PURE):
-        for values, known in starts(machine, loaded, in_guest):
+    def begins(vcpu: Any, values: Solved) -> bool:
+        vcpu.stops_at = step.begins
+        try:
+            step.act(vcpu, abstract(vcpu), values)
+        except Begun:
+            return True
+        return False
 
-            def run(values: Solved = values, known: list[Term] = known) -> list[Obligation]:
-                assume_all(known)
-                vcpu = any_vcpu(machine, values, loaded, in_guest)
-                before = own_state(vcpu)
-                vcpu.stops_at = step.begins  # type: ignore[attr-defined]  # a field of Watched
-                try:
-                    step.act(vcpu, abstract(vcpu), values)
-                except Begun:
-                    return [Obligation("invariant_holds_again", "begins so", z3.BoolVal(own_state(vcpu) == before))]
-                return [Obligation("invariant_holds_again", "begins so", z3.BoolVal(False))]
-
-            gather(run, values, result, step.name, loaded, in_guest)
-    return result
+    return prove_untouched(variant, (step.name, loaded, in_guest), "begins so", begins)
 
 
 def prove_once(variant: Variant, loaded: Loaded, in_guest: bool) -> Result:
@@ -307,21 +299,33 @@ def prove_once(variant: Variant, loaded: Loaded, in_guest: bool) -> Result:
 
     So what begins with it does the same from the place where it has been performed already.
     """
-    result, machine, name = Result(), watched(variant), "KVM_RUN again" if in_guest else "an exit again"
+    def again(vcpu: Any, _: Solved) -> bool:
+        if in_guest:
+            vcpu.run()
+        else:
+            vcpu.exit_guest()
+        return True
+
+    name = "KVM_RUN again" if in_guest else "an exit again"
+    return prove_untouched(variant, (name, loaded, in_guest), "changes nothing", again)
+
+
+def prove_untouched(
+    variant: Variant, place: tuple[str, Loaded, bool], part: str, does: Callable[[Any, Solved], bool]
+) -> Result:
+    """That this, done at any vCPU of the invariant in one place, comes true and leaves every field as it was."""
+    result, machine = Result(), watched(variant)
     with summarized(PURE):
-        for values, known in starts(machine, loaded, in_guest):
+        for values, known in starts(machine, *place[1:]):
 
             def run(values: Solved = values, known: list[Term] = known) -> list[Obligation]:
                 assume_all(known)
-                vcpu = any_vcpu(machine, values, loaded, in_guest)
+                vcpu = any_vcpu(machine, values, *place[1:])
                 before = own_state(vcpu)
-                if in_guest:
-                    vcpu.run()
-                else:
-                    vcpu.exit_guest()
-                return [Obligation("invariant_holds_again", "changes nothing", z3.BoolVal(own_state(vcpu) == before))]
+                held = does(vcpu, values) and own_state(vcpu) == before
+                return [Obligation("invariant_holds_again", part, z3.BoolVal(held))]
 
-            gather(run, values, result, name, loaded, in_guest)
+            gather(run, values, result, *place)
     return result
 
 

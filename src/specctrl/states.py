@@ -132,6 +132,16 @@ def any_controls(values: Symbols, name: str) -> L1Controls:
     return L1Controls(use_msr_bitmap=values.flag(f"{name}.bitmap"), intercepts=intercepts)
 
 
+def l1_wants(controls: L1Controls, msr: int, write: bool) -> Term:
+    """The term that L1 intercepts an access of L2: no bitmap, an MSR that no bitmap covers, or a bit of it.
+
+    Stated apart from the rule code: what is proven of that must not be taken from it.
+    """
+    asked = [flag_term(one.write if write else one.read) for one in controls.intercepts if one.msr == msr]
+    covered = msr in (IA32_SPEC_CTRL, IA32_ARCH_CAPABILITIES)
+    return z3.Or(z3.Not(flag_term(controls.use_msr_bitmap)), z3.BoolVal(not covered), *asked)
+
+
 def any_vcpu(variant: Variant, values: Symbols, loaded: Loaded, in_guest: bool) -> Vcpu:
     """A vCPU with every field from ``values``; only the loaded VMCS and where the vCPU is are given."""
     host = any_host(values, "host")

@@ -16,7 +16,7 @@ from specctrl.registers import (
     MSR_VIRTUAL_ENUMERATION,
     MSR_VIRTUAL_MITIGATION_CTRL,
 )
-from specctrl.states import Symbols, any_controls, exists, same
+from specctrl.states import Symbols, any_controls, exists, l1_wants, same
 from specctrl.symbolic import Term, current, flag_term
 from specctrl.theorems.accesses import VIRTUAL, filter_of, same_ioctls
 from specctrl.theorems.entering import direct_on, l2_direct
@@ -74,13 +74,7 @@ def l1_never_has_the_control(vcpu: Vcpu, values: Symbols) -> Parts:
     yield "the words", equal(words_of(vcpu), words_of(before))
     for name, write in (("reads", False), ("writes", True)):
         mine = flag_term(vcpu.vmcs01.intercept_write if write else vcpu.vmcs01.intercept_read)
-        yield name, iff(l2_direct(vcpu, write), z3.Not(z3.Or(mine, l1_wants(controls, write))))
-
-
-def l1_wants(controls: L1Controls, write: bool) -> Term:
-    """The term that L1 intercepts L2's accesses of IA32_SPEC_CTRL in this direction."""
-    asked = [flag_term(one.write if write else one.read) for one in controls.intercepts if one.msr == IA32_SPEC_CTRL]
-    return z3.Or(z3.Not(flag_term(controls.use_msr_bitmap)), *asked)
+        yield name, iff(l2_direct(vcpu, write), z3.Not(z3.Or(mine, l1_wants(controls, IA32_SPEC_CTRL, write))))
 
 
 @theorem_of(L1_KVM, L2_KVM, L2_GUEST)
@@ -104,7 +98,7 @@ def bitmaps_are_merged_when_they_must_be(vcpu: Vcpu, values: Symbols) -> Parts:
     yield "none waits", z3.Not(flag_term(vcpu.bitmap_merge_pending))
     for name, write in (("reads", False), ("writes", True)):
         mine = flag_term(vcpu.vmcs01.intercept_write if write else vcpu.vmcs01.intercept_read)
-        merged = iff(l2_direct(vcpu, write), z3.Not(z3.Or(mine, l1_wants(vcpu.controls, write))))
+        merged = iff(l2_direct(vcpu, write), z3.Not(z3.Or(mine, l1_wants(vcpu.controls, IA32_SPEC_CTRL, write))))
         kept = iff(l2_direct(vcpu, write), l2_direct(before, write))
         yield name, z3.If(waits, merged, kept) if vcpu.level == 2 else kept
 
@@ -117,7 +111,8 @@ def virtual_msrs_of_l2_go_to_l1(vcpu: Vcpu, values: Symbols) -> Parts:
     asks = Intercept(msr, values.flag("asks.read"), values.flag("asks.write"))
     controls = any_controls(values, "new_l1")
     yield "virtual", truth(l1_intercepts(replace(controls, intercepts=(asks, *controls.intercepts)), msr, write))
-    yield "IA32_SPEC_CTRL", iff(l1_intercepts(controls, IA32_SPEC_CTRL, write), l1_wants(controls, write))
+    wanted = l1_wants(controls, IA32_SPEC_CTRL, write)
+    yield "IA32_SPEC_CTRL", iff(l1_intercepts(controls, IA32_SPEC_CTRL, write), wanted)
 
 
 @theorem_of(L2_GUEST)
@@ -128,7 +123,7 @@ def what_l1_intercepts_becomes_an_exit(vcpu: Vcpu, values: Symbols) -> Parts:
     exit_value, write = values.word("l1.exit"), choose(values, "direction", (False, True))
     vcpu.controls = replace(vcpu.controls, exit_msr_load=((IA32_SPEC_CTRL, exit_value),))
     if msr == IA32_SPEC_CTRL:  # merged when L1 entered; no bitmap covers the other
-        current().assume(z3.And(l1_wants(vcpu.controls, write), z3.Not(direct_on(vcpu, write))))
+        current().assume(z3.And(l1_wants(vcpu.controls, IA32_SPEC_CTRL, write), z3.Not(direct_on(vcpu, write))))
     before, takes = twin(vcpu), acceptable(vcpu, exit_value)
     seen = attempt(lambda: vcpu.wrmsr(msr, value) if write else vcpu.rdmsr(msr))
     yield "an exit to L1", iff(ends(seen, Reflected), takes)
