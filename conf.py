@@ -1,4 +1,4 @@
-"""Sphinx settings; everything particular to the specification is in ``specctrl.sphinxext``."""
+"""Sphinx settings; everything particular to the specification is in ``specctrl.site``."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ os.environ["PYTHONPATH"] = str(ROOT / "src")  # the kernels that run the cells i
 os.environ.setdefault("PYTHONHASHSEED", "0")  # and print sets in one order, in every build
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="sphinx_autodoc_typehints")
 
-from specctrl.content import digest  # noqa: E402 - the path had to be set first
+from specctrl.evidence.digest import digest  # noqa: E402 - the path had to be set first
 
 project = "Virtual IA32_SPEC_CTRL"
 author = "the specctrl authors"
@@ -23,7 +23,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx_autodoc_typehints",
     "sphinx_copybutton",
-    "specctrl.sphinxext",
+    "specctrl.site",
 ]
 root_doc = "index"
 include_patterns = ["index.md", "spec/**"]
@@ -65,23 +65,23 @@ copybutton_line_continuation_character = "\\"
 page_runner = True  # code runs in the page, where npm can fetch Pyodide
 rule_evidence = True  # a MUST that no example and no scenario shows is a warning, so an error
 source_modules = [  # every public function, class and method of these stands in a chapter
-    "specctrl.words",
-    "specctrl.contract",
-    "specctrl.processor",
-    "specctrl.kvm.system",
-    "specctrl.kvm.vm",
-    "specctrl.kvm.vcpu",
-    "specctrl.kvm.state",
-    "specctrl.kvm.entry",
-    "specctrl.kvm.msrs",
-    "specctrl.kvm.filters",
-    "specctrl.kvm.nested",
-    "specctrl.guest",
-    "specctrl.exposure",
-    "specctrl.vmm.pool",
-    "specctrl.vmm.keeper",
-    "specctrl.vmm.hotplug",
-    "specctrl.vmm.migration",
+    "specctrl.model.words",
+    "specctrl.model.contract",
+    "specctrl.model.processor",
+    "specctrl.model.kvm.system",
+    "specctrl.model.kvm.vm",
+    "specctrl.model.kvm.vcpu",
+    "specctrl.model.kvm.state",
+    "specctrl.model.kvm.entry",
+    "specctrl.model.kvm.msrs",
+    "specctrl.model.kvm.filters",
+    "specctrl.model.kvm.nested",
+    "specctrl.model.guest",
+    "specctrl.model.exposure",
+    "specctrl.model.vmm.pool",
+    "specctrl.model.vmm.keeper",
+    "specctrl.model.vmm.hotplug",
+    "specctrl.model.vmm.migration",
 ]
 
 # Site

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from specctrl.machine import Machine
-from specctrl.processor import LogicalProcessor, Vmcs
+from specctrl.model.processor import LogicalProcessor, Vmcs
+from specctrl.scenario.machine import Machine
 from specctrl.scenario.reading import read
 from specctrl.scenario.running import EmulatorTarget, run_one
 

@@ -12,8 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from specctrl.kvm.filters import FilterRange, MsrFilter
-from specctrl.registers import KVM_CAP_X86_USER_SPACE_MSR, MSR_VIRTUAL_MITIGATION_CTRL
+from specctrl.model.kvm.filters import FilterRange, MsrFilter
+from specctrl.model.registers import KVM_CAP_X86_USER_SPACE_MSR, MSR_VIRTUAL_MITIGATION_CTRL
 from specctrl.targets.kvm import ioctls, minivmm
 from specctrl.targets.kvm.bounds import TimeLimit
 from specctrl.targets.kvm.minivmm import Kvm, KvmMissing, MsrExit, Vcpu, Vm

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from built import NARROW, WIDE
-from specctrl.contract import can_force
-from specctrl.parts import PARTS, resolve_host
-from specctrl.registers import REGISTERS
-from specctrl.words import WORD, is_subset, merge
+from specctrl.model.contract import can_force
+from specctrl.model.parts import PARTS, resolve_host
+from specctrl.model.registers import REGISTERS
+from specctrl.model.words import WORD, is_subset, merge
 
 VALUES = 4000
 PAGE = "spec/problem.html"

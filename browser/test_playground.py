@@ -9,8 +9,8 @@ import pytest
 
 from built import HTML as SITE
 from built import NARROW
-from specctrl.playground import start
-from specctrl.vmm.policies import GUESTS, POLICIES
+from specctrl.model.vmm.policies import GUESTS, POLICIES
+from specctrl.site.playground import start
 
 QUICK = {
     "Force BHI_DIS_S": "ret=0",

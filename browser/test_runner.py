@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Locator, Page
 
 from built import HTML as SITE
 from built import ROOT
-from specctrl.pages import blocks
+from specctrl.rules import blocks
 
 PAGES = {
     path: len(list(blocks((ROOT / f"{path}.md").read_text("utf-8"))))
@@ -164,7 +164,7 @@ def test_a_docstring_is_run_by_itself_among_the_names_of_its_module(reader: Read
     assert reader.run(0, agree=True) == "Your code ran"
     reader.edit(1, ">>> 'left_over' in globals(), 'is_subset' in globals(), __name__\n")
     assert reader.run(1) == "Your code ran"
-    assert "(False, True, 'specctrl.words')" in reader.page.locator(".run-output:visible").last.inner_text()
+    assert "(False, True, 'specctrl.model.words')" in reader.page.locator(".run-output:visible").last.inner_text()
 
 
 def test_the_counts_are_printed(capsys: pytest.CaptureFixture[str]) -> None:

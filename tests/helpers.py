@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from specctrl.machine import Machine
-from specctrl.outcomes import Outcome
-from specctrl.parts import Host, resolve_host
+from specctrl.model.outcomes import Outcome
+from specctrl.model.parts import Host, resolve_host
+from specctrl.scenario.machine import Machine
 
 SC = "IA32_SPEC_CTRL"
 AC = "IA32_ARCH_CAPABILITIES"

@@ -1,12 +1,12 @@
 """The plantable defects of the posted series, each planted alone in the specification's vCPU."""
 
-from specctrl.kvm.entry import VcpuEntry
-from specctrl.kvm.msrs import refuse_unless
-from specctrl.kvm.state import Loaded
-from specctrl.kvm.variant import Variant
-from specctrl.kvm.vcpu import Vcpu
-from specctrl.registers import MITIGATION_CTRL_SUPPORT, VALID_MITIGATION_CTRL
-from specctrl.words import is_subset, merge
+from specctrl.model.kvm.entry import VcpuEntry
+from specctrl.model.kvm.msrs import refuse_unless
+from specctrl.model.kvm.state import Loaded
+from specctrl.model.kvm.variant import Variant
+from specctrl.model.kvm.vcpu import Vcpu
+from specctrl.model.registers import MITIGATION_CTRL_SUPPORT, VALID_MITIGATION_CTRL
+from specctrl.model.words import is_subset, merge
 
 
 class D1(Vcpu):

@@ -3,7 +3,7 @@
 They mirror tests/planted.py, which has the same defects for the emulator.
 """
 
-from specctrl.reference import ADAPTER, HEADER, REGISTER_HEADER
+from specctrl.targets.c_reference import ADAPTER, HEADER, REGISTER_HEADER
 
 Change = tuple[str, str]
 

@@ -11,7 +11,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 CONF = """\
-extensions = ["myst_nb", "sphinx.ext.autodoc", "specctrl.sphinxext"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "specctrl.site"]
 include_patterns = ["index.md", "spec/**"]
 source_suffix = {".md": "myst-nb"}
 myst_enable_extensions = ["colon_fence"]

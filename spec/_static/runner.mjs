@@ -199,7 +199,7 @@ async function runUpTo(block) {
     ranAt = place;
     for (const next of [...above.slice(ran.length), block]) {
       const { code } = next;
-      const result = await python.call("specctrl.inpage", "run", { code, name: next.name, fresh: !ran.length, place });
+      const result = await python.call("specctrl.site.in_browser", "run", { code, name: next.name, fresh: !ran.length, place });
       next.show(result);
       if (result.error && next !== block) {
         block.say(`Not run: ${next.name}, above, raised ${result.error.last}`);

@@ -6,7 +6,7 @@ A rule is a colon fence in a page::
     :status: posted
     :source: v3 p1, kvm_vm_ioctl_enable_cap
     :layer: mechanism
-    :code: specctrl.kvm.vm.Vm.enable_cap
+    :code: specctrl.model.kvm.vm.Vm.enable_cap
 
     KVM MUST refuse the capability once a vCPU exists.
     :::
@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import dedent
 from types import MappingProxyType
 
 STATUSES: Mapping[str, str] = MappingProxyType(
@@ -93,36 +94,54 @@ class RawRule:
         return RuleError(f"{self.page}:{self.line}: rule {self.id!r}: {reason}")
 
 
-def scan(text: str, page: str) -> Iterator[RawRule]:
-    """Find the rule fences of a page; a fence inside a code fence is only a picture of one.
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """A fence of a page: its marks, what stands behind them, its lines; ``line`` is the number of its first line."""
 
-    >>> [raw.id for raw in scan(":::{rule} a.b\\n:::\\n```\\n:::{rule} c.d\\n:::\\n```", "p.md")]
-    ['a.b']
+    marks: str
+    info: str
+    body: list[str]
+    line: int
+    closed: bool
+
+
+def fences(text: str) -> Iterator[Fence]:
+    """Find the fences of a page, in order, those inside a colon fence too.
+
+    A fence inside a code fence is only a picture of one.
+
+    >>> [fence.info for fence in fences(":::{note}\\n```py\\n```\\n:::\\n```text\\n:::{rule} a.b\\n:::\\n```")]
+    ['{note}', 'py', 'text']
     """
     lines = text.splitlines()
-    verbatim = ""
     at = 0
     while at < len(lines):
-        fence = _FENCE.match(lines[at])
+        opening = _FENCE.match(lines[at])
         at += 1
-        if fence is None:
+        if opening is None or (opening["marks"].startswith(":") and not opening["info"]):
             continue
-        marks, info = fence["marks"], fence["info"]
-        if verbatim:
-            if marks.startswith(verbatim) and not info:
-                verbatim = ""
-        elif not marks.startswith(":"):
-            verbatim = marks
-        elif info.startswith("{rule}"):
-            end = next((n for n in range(at, len(lines)) if _closes(lines[n], marks)), None)
-            body = lines[at:] if end is None else lines[at:end]
-            yield _raw(info.removeprefix("{rule}").strip(), body, page, at, closed=end is not None)
-            at += len(body) + 1
+        marks = opening["marks"]
+        end = next((n for n in range(at, len(lines)) if _closes(lines[n], marks)), len(lines))
+        yield Fence(marks, opening["info"], lines[at:end], at, closed=end < len(lines))
+        if not marks.startswith(":"):
+            at = end + 1
 
 
 def _closes(line: str, marks: str) -> bool:
     fence = _FENCE.match(line)
     return fence is not None and fence["marks"].startswith(marks) and not fence["info"]
+
+
+def scan(text: str, page: str) -> Iterator[RawRule]:
+    """Find the rule fences of a page.
+
+    >>> [raw.id for raw in scan(":::{rule} a.b\\n:::\\n```\\n:::{rule} c.d\\n:::\\n```", "p.md")]
+    ['a.b']
+    """
+    for fence in fences(text):
+        if fence.marks.startswith(":") and fence.info.startswith("{rule}"):
+            id = fence.info.removeprefix("{rule}").strip()
+            yield _raw(id, fence.body, page, fence.line, closed=fence.closed)
 
 
 def _raw(id: str, body: list[str], page: str, line: int, *, closed: bool) -> RawRule:
@@ -229,3 +248,44 @@ def load_rules(folder: Path | None = None) -> dict[str, Rule]:
                 raise raw.error(f"stated before, at {earlier.page}:{earlier.line}")
             rules[rule.id] = rule
     return rules
+
+
+# ---- the code of a page: its notebook cells and its prompts
+
+_PROMPTS = frozenset({"python", "py", "pycon", "{doctest}", "{code-block} python", "{code-block} pycon"})
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Code in a page; ``line`` is the number of its first line."""
+
+    kind: str
+    code: str
+    line: int
+    tags: str = ""
+
+
+def blocks(text: str) -> Iterator[Block]:
+    """Yield the cells (``kind`` is "cell") and the prompts of a page, in order.
+
+    >>> [(b.kind, b.line) for b in blocks("```{code-cell} ipython3\\nx = 1\\n```\\n```py\\n>>> x\\n```")]
+    [('cell', 2), ('prompts', 5)]
+    """
+    for fence in fences(text):
+        block = None if fence.marks.startswith(":") else _block(fence)
+        if block is not None:
+            yield block
+
+
+def _block(fence: Fence) -> Block | None:
+    body, line, tags = fence.body, fence.line + 1, ""
+    if fence.info.startswith("{"):
+        while body and (option := _OPTION.match(body[0])):
+            tags = option["value"] if option["name"] == "tags" else tags
+            body, line = body[1:], line + 1
+    code = dedent("\n".join(body)) + "\n"
+    if fence.info.startswith("{code-cell}"):
+        return Block("cell", code, line, tags)
+    if fence.info in _PROMPTS and re.search(r"^\s*>>> ", code, re.MULTILINE):
+        return Block("prompts", code, line)
+    return None

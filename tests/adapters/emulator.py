@@ -5,8 +5,8 @@ import re
 import sys
 from typing import Any
 
-from specctrl.machine import Machine
-from specctrl.outcomes import Misuse, Unsupported
+from specctrl.model.outcomes import Misuse, Unsupported
+from specctrl.scenario.machine import Machine
 
 LISTS = {"features", "args", "msrs", "msr_load", "msr_store", "exit_msr_store", "exit_msr_load", "ranges", "intercept"}
 

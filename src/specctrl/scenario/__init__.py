@@ -1,7 +1,7 @@
 """Scenarios: read, check, run, report.
 
 :func:`read` takes files, :func:`loads` a text, :func:`run` performs scenarios on a target and yields
-results.  The operations are the table in :mod:`specctrl.scenario.table`.
+results.  The operations are the table in :mod:`specctrl.scenario.format`.
 
 >>> scenario = loads('''{
 ...   "schema": "specctrl/scenario/1", "id": "example.first-write", "host": "sapphire-rapids",

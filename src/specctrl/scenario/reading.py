@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from specctrl.scenario.format import OPERATIONS, PROFILES, REQUIRED, SHOWS, TOP, Operation
 from specctrl.scenario.kinds import At, Json, Object, Problem, one_of, quoted
-from specctrl.scenario.table import OPERATIONS, PROFILES, REQUIRED, SHOWS, TOP, Operation
 
 
 @dataclass(frozen=True, slots=True)

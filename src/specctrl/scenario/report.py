@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
+from specctrl.scenario.format import OUTCOMES
 from specctrl.scenario.kinds import Json, quoted
 from specctrl.scenario.running import FAIL, OTHER_PROFILE, PASS, STATUSES, UNSEEN, UNSUPPORTED, Result
-from specctrl.scenario.table import OUTCOMES
 
 ALL_PASSED, MISMATCH, INVALID, NOTHING_RAN = 0, 1, 2, 3
 """Exit statuses of ``specctrl run``."""

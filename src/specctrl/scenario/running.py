@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import specctrl.posted  # noqa: F401 - importing it is what adds its variant to VARIANTS
-from specctrl.machine import VARIANTS, Machine
-from specctrl.outcomes import Misuse, Unsupported
+from specctrl.model.outcomes import Misuse, Unsupported
+from specctrl.model.variants import VARIANTS
+from specctrl.scenario.format import COUNTED, OUTCOMES, SETS, SHOWS
 from specctrl.scenario.kinds import At, Json, quoted
+from specctrl.scenario.machine import Machine
 from specctrl.scenario.reading import Scenario, Step
-from specctrl.scenario.table import COUNTED, OUTCOMES, SETS, SHOWS
 
 PASS, FAIL, UNSUPPORTED, OTHER_PROFILE = "pass", "fail", "unsupported", "other-profile"
 STATUSES = (PASS, FAIL, UNSUPPORTED, OTHER_PROFILE)

@@ -7,8 +7,8 @@ The schema says what one value shows by itself; references between steps, the le
 
 import json
 
+from specctrl.scenario.format import NAMED, OPERATIONS, REQUIRED, SHOWS, TOP, Operation
 from specctrl.scenario.kinds import Json
-from specctrl.scenario.table import NAMED, OPERATIONS, REQUIRED, SHOWS, TOP, Operation
 
 SCHEMA_ID = "urn:specctrl:scenario:1"
 

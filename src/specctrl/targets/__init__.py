@@ -2,7 +2,7 @@
 
 import shlex
 
-from specctrl.machine import VARIANTS
+from specctrl.model.variants import VARIANTS
 from specctrl.scenario import EmulatorTarget, Target
 
 
@@ -20,7 +20,7 @@ def open_target(name: str, plain: bool = False) -> Target:
         return EmulatorTarget(name)
     if name == "c":
         from specctrl.targets.c import CannotBuild, CTarget
-        from specctrl.targets.guests import GuestsAbove
+        from specctrl.targets.guest_kernels import GuestsAbove
 
         try:
             return GuestsAbove(CTarget())

@@ -26,12 +26,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from specctrl.machine import ASSUMPTIONS
-from specctrl.outcomes import Misuse, Unsupported
+from specctrl.model.outcomes import Misuse, Unsupported
+from specctrl.scenario.format import HOST, PROFILES, SHOWS
 from specctrl.scenario.kinds import At, Json, Listing, Text, one_of, quoted
+from specctrl.scenario.machine import ASSUMPTIONS
 from specctrl.scenario.reading import Step, parse
 from specctrl.scenario.running import TargetFailed
-from specctrl.scenario.table import HOST, PROFILES, SHOWS
 from specctrl.targets.plain import decode, encode
 
 SECONDS_A_LINE = 10.0

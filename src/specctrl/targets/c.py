@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from specctrl.reference import ADAPTER, HEADER, REGISTER_HEADER, ReferenceMissing, folder
 from specctrl.targets.adapter import AdapterTarget
+from specctrl.targets.c_reference import ADAPTER, HEADER, REGISTER_HEADER, ReferenceMissing, folder
 
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=c99", "-O2")

@@ -23,8 +23,8 @@ import re
 from collections.abc import Mapping
 from urllib.parse import quote, unquote
 
+from specctrl.scenario.format import VALUES
 from specctrl.scenario.kinds import Json, Listing, Named
-from specctrl.scenario.table import VALUES
 
 REASONS = ("unsupported", "misuse")
 _SAFE = "#+-._~"

@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from specctrl.registers import IA32_ARCH_CAPABILITIES, IA32_SPEC_CTRL
+from specctrl.model.registers import IA32_ARCH_CAPABILITIES, IA32_SPEC_CTRL
 
 CPUINFO_KEYS = {"vendor_id": "vendor", "cpu family": "family", "model": "model", "stepping": "stepping",
                 "model name": "name"}

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from specctrl.kvm.filters import MsrFilter
+from specctrl.model.kvm.filters import MsrFilter
 from specctrl.targets.kvm import guest_program, ioctls
 from specctrl.targets.kvm.bounds import TimeLimit
 from specctrl.targets.kvm.guest_program import LONG_MODE, REAL_MODE, RECORD, RECORD_FIELDS, assemble

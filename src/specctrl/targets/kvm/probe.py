@@ -3,8 +3,8 @@
 import fcntl
 import struct
 
-from specctrl.outcomes import ExitReason
-from specctrl.registers import (
+from specctrl.model.outcomes import ExitReason
+from specctrl.model.registers import (
     IA32_ARCH_CAPABILITIES,
     IA32_SPEC_CTRL,
     KVM_CAP_FORCE_SPEC_CTRL,

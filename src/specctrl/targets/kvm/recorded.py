@@ -10,7 +10,7 @@ from datetime import date
 from importlib.resources import files
 from typing import Any
 
-from specctrl.registers import IA32_ARCH_CAPABILITIES, IA32_SPEC_CTRL, MSR_NUMBERS
+from specctrl.model.registers import IA32_ARCH_CAPABILITIES, IA32_SPEC_CTRL, MSR_NUMBERS
 from specctrl.scenario import PASS, UNSUPPORTED, Report, Result, read, run
 from specctrl.targets.kvm.facts import KernelFacts
 from specctrl.targets.kvm.host import HostDescription, describe_host

@@ -7,12 +7,11 @@ Nothing is taken from the emulator instead.
 from dataclasses import dataclass, field
 from typing import Any
 
-from specctrl.kvm.filters import ALLOW_ALL, MsrFilter, check_filter, is_x2apic
-from specctrl.kvm.vm import MAX_VCPU_ID, MSR_EXIT_REASONS
-from specctrl.machine import ASSUMPTIONS, filter_range
-from specctrl.outcomes import Errno, ExitReason, Misuse, Unsupported
-from specctrl.parts import Host, arch_capabilities, resolve_host
-from specctrl.registers import (
+from specctrl.model.kvm.filters import ALLOW_ALL, MsrFilter, check_filter, is_x2apic
+from specctrl.model.kvm.vm import MAX_VCPU_ID, MSR_EXIT_REASONS
+from specctrl.model.outcomes import Errno, ExitReason, Misuse, Unsupported
+from specctrl.model.parts import Host, arch_capabilities, resolve_host
+from specctrl.model.registers import (
     IA32_ARCH_CAPABILITIES,
     IA32_SPEC_CTRL,
     KVM_CAP_FORCE_SPEC_CTRL,
@@ -23,6 +22,7 @@ from specctrl.registers import (
     MSR_VIRTUAL_MITIGATION_CTRL,
     MSR_VIRTUAL_MITIGATION_ENUM,
 )
+from specctrl.scenario.machine import ASSUMPTIONS, filter_range
 from specctrl.scenario.reading import Scenario, Step
 from specctrl.targets.kvm import ioctls
 from specctrl.targets.kvm.facts import KernelFacts, SpecCtrl

@@ -4,12 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from specctrl.kvm.filters import FilterRange, MsrFilter
-from specctrl.kvm.variant import SPEC, Assumptions
-from specctrl.machine import filter_range
-from specctrl.outcomes import ExitReason, Misuse, MsrRefused
-from specctrl.parts import Host, guest_features, resolve_host
-from specctrl.registers import (
+from specctrl.model.kvm.filters import FilterRange, MsrFilter
+from specctrl.model.kvm.variant import SPEC, Assumptions
+from specctrl.model.outcomes import ExitReason, Misuse, MsrRefused
+from specctrl.model.parts import Host, guest_features, resolve_host
+from specctrl.model.registers import (
     IA32_ARCH_CAPABILITIES,
     IA32_SPEC_CTRL,
     KVM_CAP_X86_USER_SPACE_MSR,
@@ -18,6 +17,7 @@ from specctrl.registers import (
     MSR_VIRTUAL_MITIGATION_CTRL,
 )
 from specctrl.scenario.kinds import Json
+from specctrl.scenario.machine import filter_range
 from specctrl.scenario.reading import Step
 from specctrl.scenario.running import TargetFailed
 from specctrl.targets.kvm import ioctls

@@ -1,0 +1,165 @@
+"""``specctrl run``: run scenarios on a target, and compare what happens with what must."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from typing import Any, TextIO
+
+from specctrl.cli.command import UserError, command
+from specctrl.scenario import (
+    EmulatorTarget,
+    Invalid,
+    Report,
+    Scenario,
+    Target,
+    TargetFailed,
+    as_json,
+    as_junit,
+    as_text,
+    read,
+    run,
+    summary,
+)
+from specctrl.scenario.report import INVALID, NOTHING_RAN
+from specctrl.scenario.selection import add_selection, selection
+from specctrl.scenario.tally import BY, as_table, tally
+from specctrl.targets import TargetMissing, UnknownTarget, open_target
+
+EPILOG = """\
+targets:
+  (none)       each scenario runs on the emulator of its own profile
+  spec         the emulator: what this specification requires
+  rfc-v3       the emulator: the ten patches as posted
+  c            the C reference, compiled with the system's compiler (CC, else cc, gcc or clang)
+  kvm          the kernel that runs here, through /dev/kvm: what it cannot show is unsupported, with the
+               reason; each pass says what was observed: ioctl (counts, errnos, lists), filter (what an
+               MSR filter refuses), exit (exits for RDMSR and WRMSR), fault (#GP in the guest), kept (the
+               virtual MSRs, kept in userspace), init, move
+  cmd:PROGRAM  a program that performs scenarios: one JSON object a line on its standard input, one
+               answer line for each, within 10 s; PROGRAM may have arguments, in shell quotes
+
+  {"op": "begin", "host": {"part": ..., "features": [...], "spec_ctrl_shadow": true,
+   "host_spec_ctrl": "0x401", "nested": true, ...}, "profile": "spec", "assume": {...}}
+               answered by {}, {"unsupported": "why"} or {"profiles": [...], "observes": [...]}
+  {"op": "wrmsr", "vcpu": 0, "msr": "0x48", "value": "0x400"}
+               answered by what was seen, {} if nothing, {"unsupported": "why"} or {"misuse": "why"}
+
+  With --plain the same as words: op=wrmsr vcpu=0 msr=0x48 value=0x400
+  Lists have commas, pairs colons (msrs=0x48:0x1,0x50000002:0x0), keys of objects dots
+  (host.features=SPEC_CTRL,SSBD), a filter's range is base:count:rw:allow (0x48:2:rw:10), an
+  interception msr:rw.  An answer is such words (value=0x1), "ok", or unsupported=WHY.
+
+results:
+  pass, fail, unsupported (the target cannot perform or observe a step) and other-profile (the
+  target implements another profile; not run); all are counted and printed
+
+exit status:
+  0  at least one scenario ran, and all that ran pass
+  1  a mismatch, more unsupported than allowed, or an adapter that broke
+  2  a file that is not a valid scenario (nothing is run), or a wrong command line
+  3  nothing could run
+
+examples:
+  specctrl run vectors
+  specctrl run vectors/cap --target spec --json
+  specctrl run vectors --level processor --by rule
+  specctrl run vectors --target 'cmd:./my-hypervisor --serve' --junit report.xml
+"""
+
+
+def add_run(commands: Any) -> None:
+    """Add ``run`` to the command line."""
+    parser = command(
+        commands, "run", run_command, "run scenarios and compare what happens with what must", EPILOG)
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="a scenario, or a directory of them")
+    parser.add_argument("--target", metavar="NAME", help="what runs the scenarios (see below)")
+    parser.add_argument("--plain", action="store_true", help="speak to cmd:PROGRAM in words instead of JSON")
+    parser.add_argument("--profile", choices=["any"], help="any: run scenarios of other profiles too")
+    parser.add_argument("--max-unsupported", type=_count, metavar="N",
+                        help="how many may be unsupported (default: 0; any number for kvm and cmd:)")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    output.add_argument("--junit", metavar="FILE", help="also write a JUnit file")
+    parser.add_argument("--by", choices=list(BY), help="also count the results by rule, or by level")
+    add_selection(parser)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """``specctrl run``: check all files, run them, report."""
+    if options.plain and not (options.target or "").startswith("cmd:"):
+        raise UserError("--plain goes with --target cmd:PROGRAM only")
+    try:
+        scenarios = selection(options).of(read(options.paths))
+    except Invalid as invalid:
+        return _invalid(invalid, options.json)
+    try:
+        target = None if options.target is None else open_target(options.target, options.plain)
+    except UnknownTarget as error:
+        raise UserError(str(error)) from None
+    except TargetMissing as missing:
+        print(f"specctrl: {missing}", file=sys.stderr)
+        return NOTHING_RAN
+    junit = _writable(options.junit)
+    report = _run(scenarios, target, options)
+    if junit is not None:
+        with junit:
+            junit.write(as_junit(report))
+    if options.json:
+        print(json.dumps(as_json(report) | {f"{by}s": tally(report, by) for by in BY}, indent=1))
+    else:
+        if options.by is not None:
+            print(as_table(tally(report, options.by), options.by))
+        print(summary(report))
+    return report.exit_status()
+
+
+def _invalid(invalid: Invalid, as_object: bool) -> int:
+    if as_object:
+        problems = [asdict(problem) for problem in invalid.problems]
+        print(json.dumps({"status": INVALID, "problems": problems}, indent=1))
+    else:
+        for problem in invalid.problems:
+            print(problem, file=sys.stderr)
+    return INVALID
+
+
+def _writable(path: str | None) -> TextIO | None:
+    """The file opened, before anything runs."""
+    try:
+        return None if path is None else open(path, "w", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _run(scenarios: list[Scenario], target: Target | None, options: argparse.Namespace) -> Report:
+    limit = 0 if target is None else target.max_unsupported
+    if options.max_unsupported is not None:
+        limit = options.max_unsupported
+    report = Report(len(scenarios), limit)
+    emulators: dict[str, Target] = {}
+
+    def target_of(scenario: Scenario) -> Target:
+        return target or emulators.setdefault(scenario.profile, EmulatorTarget(scenario.profile))
+
+    try:
+        for result in run(scenarios, target_of, options.profile == "any"):
+            report.results.append(result)
+            if not options.json:
+                print(as_text(result))
+    except TargetFailed as failure:
+        report.broken = ", ".join([str(failure), *getattr(failure, "__notes__", ())])
+    finally:
+        try:
+            if target is not None:
+                target.close()
+        except TargetFailed as failure:
+            report.broken = report.broken or str(failure)
+    return report

@@ -1,0 +1,1 @@
+"""What shows each rule, and the mutants that judge it."""

@@ -1,0 +1,144 @@
+"""Mutants of the rule code: one small change each.
+
+A mutant is named by module, function, operator and its number among that operator's places in the function, not by
+a line.  So the names change exactly when the code does.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).resolve().parents[1]
+MODULES = ("words", "contract", "processor", "kvm.entry", "kvm.filters", "kvm.msrs", "kvm.nested", "kvm.system",
+           "kvm.vcpu", "kvm.vm", "vmm.migration", "guest", "exposure", "vmm.filtering", "vmm.hotplug", "vmm.keeper",
+           "vmm.policies", "vmm.pool")
+"""The modules whose code carries out rules."""
+
+OPERATORS = {
+    "swap-bits": "`&` and `|` exchanged",
+    "drop-complement": "`~` left out",
+    "drop-not": "`not` left out",
+    "swap-and-or": "`and` and `or` exchanged",
+    "negate-compare": "a comparison turned into its opposite",
+    "always": "a condition that is always true",
+    "never": "a condition that is never true",
+    "flip": "`True` and `False` exchanged, defaults included",
+    "delete": "a statement left out: an assignment, a call, a `raise`",
+    "swap-field": "a field replaced by another of its kind, as `force_mask` by `user_mask`",
+}
+"""Each way to change code."""
+
+_OPPOSITE: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
+    ast.Lt: ast.GtE, ast.GtE: ast.Lt, ast.Gt: ast.LtE, ast.LtE: ast.Gt,
+}
+_USERSPACE = (("user_mask", "user_value"),)
+_PROCESSOR = (("spec_ctrl_mask", "spec_ctrl_shadow"), ("intercept_read", "intercept_write"),
+              ("entry_load", "exit_load"), ("entry_load_value", "exit_load_value"))
+_VCPU = (*_PROCESSOR[:2], ("vmcs01", "vmcs02"), ("VMCS01", "VMCS02"), ("smm_left_level2", "smm_left_vmx"),
+         ("force_mask", "user_mask"), ("force_value", "user_value"), ("guest_view", "saved"))
+_SOFTWARE = (("at_entry", "after_exit"),)
+_PAIRS: dict[str, tuple[tuple[str, str], ...]] = {
+    "contract": (*_USERSPACE, ("guest_view", "report")), "kvm.vm": _USERSPACE, "vmm.migration": _USERSPACE,
+    "processor": _PROCESSOR, "kvm.entry": _VCPU, "kvm.msrs": _VCPU, "kvm.nested": _VCPU, "kvm.vcpu": _VCPU,
+    "guest": _SOFTWARE, "exposure": _SOFTWARE, "vmm.filtering": (("mask", "value"),),
+}
+
+
+def _partners(module: str) -> dict[str, str]:
+    pairs = _PAIRS.get(module, ())
+    return {**dict(pairs), **{second: first for first, second in pairs}}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change: where, which, and the text of the whole module with it."""
+
+    key: str
+    module: str
+    operator: str
+    before: str
+    after: str
+    text: str
+
+
+def _places(node: ast.AST, where: str, partners: dict[str, str]) -> Iterator[tuple[str, str, ast.AST, ast.AST]]:
+    """Every change below a node, in the order of the text: function, operator, node, and what replaces it."""
+    children = ast.iter_child_nodes(node)
+    if isinstance(node, ast.ClassDef | ast.FunctionDef):
+        where = f"{where}.{node.name}" if where else node.name
+        children = iter([*([node.args] if isinstance(node, ast.FunctionDef) else []), *node.body])
+    elif where:
+        yield from ((where, operator, node, new) for operator, new in _changes(node, partners))
+    for child in children:
+        enum_member = isinstance(node, ast.ClassDef) and isinstance(child, ast.Assign)
+        if not enum_member and child is not getattr(node, "annotation", None):
+            yield from _places(child, where, partners)
+
+
+def _changes(node: ast.AST, partners: dict[str, str]) -> Iterator[tuple[str, ast.AST]]:
+    match node:
+        case ast.BinOp(left, ast.BitAnd() | ast.BitOr() as op, right):
+            yield "swap-bits", ast.BinOp(left, ast.BitOr() if isinstance(op, ast.BitAnd) else ast.BitAnd(), right)
+        case ast.UnaryOp(ast.Invert(), operand):
+            yield "drop-complement", operand
+        case ast.UnaryOp(ast.Not(), operand):
+            yield "drop-not", operand
+        case ast.BoolOp(op, values):
+            yield "swap-and-or", ast.BoolOp(ast.Or() if isinstance(op, ast.And) else ast.And(), values)
+        case ast.Compare(left, [op], right):
+            yield "negate-compare", ast.Compare(left, [_OPPOSITE[type(op)]()], right)
+        case ast.Constant(bool() as value):
+            yield "flip", ast.Constant(not value)
+        case ast.Attribute(value, name, context) if name in partners:
+            yield "swap-field", ast.Attribute(value, partners[name], context)
+        case ast.Expr(ast.Constant()):
+            pass  # a docstring
+        case ast.Expr() | ast.Assign() | ast.AugAssign() | ast.Raise():
+            yield "delete", ast.Pass()
+        case ast.If(_, body, orelse) | ast.IfExp(_, body, orelse):
+            for operator, value in (("always", True), ("never", False)):
+                yield operator, type(node)(ast.Constant(value), body, orelse)  # type: ignore[arg-type]  # lists or expressions, as in the node
+
+
+class _Replace(ast.NodeTransformer):
+    def __init__(self, old: ast.AST, new: ast.AST) -> None:
+        self.old, self.new = old, new
+
+    def visit(self, node: ast.AST) -> Any:
+        return self.new if node is self.old else super().generic_visit(node)
+
+
+def mutants_of(module: str) -> Iterator[Mutant]:
+    """Every mutant of a module."""
+    tree = ast.parse(source_of(module).read_text("utf-8"))
+    counts: dict[str, int] = {}
+    for where, operator, old, new in list(_places(tree, "", _partners(module))):
+        key = f"{module}:{where}:{operator}"
+        counts[key] = counts.get(key, 0) + 1
+        before, after = (ast.unparse(node).split("\n")[0] for node in (old, new))
+        _Replace(old, new).visit(tree)
+        text = ast.unparse(tree) + "\n"
+        _Replace(new, old).visit(tree)
+        yield Mutant(f"{key}:{counts[key]}", module, operator, before, after, text)
+
+
+def all_mutants() -> dict[str, Mutant]:
+    """Every mutant of every rule module, by its key."""
+    return {mutant.key: mutant for module in MODULES for mutant in mutants_of(module)}
+
+
+def source_of(module: str, package: Path = PACKAGE) -> Path:
+    """The file of a rule module."""
+    return package.joinpath("model", *module.split(".")).with_suffix(".py")
+
+
+def spread(keys: list[str], number: int) -> list[str]:
+    """So many keys, evenly spread over the list.
+
+    >>> spread(["a", "b", "c", "d", "e"], 2)
+    ['a', 'd']
+    """
+    return [keys[-(-place * len(keys) // number)] for place in range(min(number, len(keys)))]

@@ -1,0 +1,262 @@
+"""All evidence of the specification, made by running it; what was run once is kept as long as nothing changes.
+
+Each kind has a record of its own, named by a digest of everything that it depends on: examples and scenarios on all
+sources, the proofs and the exploration on the modules that they import, so that an edit of prose does not repeat
+them.  A record that is red is kept like any other, and stays red.
+"""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from inspect import getsource
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from specctrl.evidence.claimed import PROVES
+from specctrl.evidence.collect import EvidenceError, Example, Shown, collect
+from specctrl.evidence.digest import digest, digest_of, imported
+from specctrl.evidence.explored import SHOWS
+from specctrl.evidence.mutants import MODULES
+from specctrl.rules import Rule, load_rules
+
+PACKAGE = Path(__file__).resolve().parents[1]
+SCHEMA = "specctrl/evidence/1"
+Outcome = dict[str, Any]
+Told = Callable[[str], None]
+
+
+class RecordError(ValueError):
+    """A record cannot be used, or evidence cannot be made; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything that shows the rules."""
+
+    rules: dict[str, Rule]
+    shown: dict[str, Shown]
+    proof: Outcome
+    explored: Outcome
+
+    def complaints(self) -> list[tuple[str, str]]:
+        """What is wrong with it: for each complaint the rule that it is about, or "", and what it says."""
+        return [
+            *(("", said) for said in (*_tables(self), *_red(self))),
+            *((id, why) for id, rule in self.rules.items() if (why := lacks(rule, self.shown[id]))),
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """One JSON object: figures of the proofs and of the exploration, and what shows each rule."""
+        rows = {id: asdict(shown) for id, shown in self.shown.items()}
+        return {"schema": SCHEMA, "proof": self.proof, "explored": self.explored, "rules": rows}
+
+
+def lacks(rule: Rule, shown: Shown) -> str:
+    """What a rule with MUST or MUST NOT lacks; "" if an example or a scenario shows it."""
+    if not rule.strength.startswith("MUST") or shown.examples or shown.scenarios:
+        return ""
+    said = f"nothing shows the rule {rule.id!r}"
+    if shown.unmoved:
+        said += f": no mutant of its code breaks {', '.join(shown.unmoved)}"
+    return said + (f"; {', '.join(shown.idle)} execute none of its code" if shown.idle else "")
+
+
+def _tables(evidence: Evidence) -> list[str]:
+    """Names in the two tables that stand for nothing."""
+    wrong = []
+    for table, where, known in ((PROVES, "specctrl.evidence.claimed.PROVES", evidence.proof["claims"]),
+                                (SHOWS, "specctrl.evidence.explored.SHOWS", evidence.explored["properties"])):
+        wrong += [f"{where} names {name!r}, which was not run" for name in table if name not in known]
+        wrong += [f"{where}[{name!r}] names the rule {id!r}, which no page states"
+                  for name, ids in table.items() for id in ids if id not in evidence.rules]
+    return wrong
+
+
+def _red(evidence: Evidence) -> list[str]:
+    """Claims that are refuted, properties that are violated, counts that are not the stored ones."""
+    proof, explored = evidence.proof, evidence.explored
+    stored: Outcome = json.loads((PACKAGE / "proof" / "proofs.json").read_text("utf-8"))["claims"]
+    wrong = [f"the claim {claim} is refuted: {', '.join(entry['refuted'])}"
+             for claim, entry in proof["claims"].items() if entry["refuted"]]
+    for claim in {**stored, **proof["claims"]}:
+        now = {key: count for key, count in proof["claims"].get(claim, {}).items() if key != "refuted"}
+        if now != stored.get(claim):
+            wrong.append(f"the claim {claim} has {now or 'no counts'}, in proofs.json {stored.get(claim, 'none')}")
+    wrong += [f"the property {name} is violated after {steps} events" for name, steps in explored["violations"].items()]
+    expected = json.loads((PACKAGE / "exploration" / "explored.json").read_text("utf-8"))[0]["found"]
+    found = {key: explored[key] for key in expected}
+    if found != expected:
+        wrong.append(f"the exploration found {found}, in explored.json it is {expected}")
+    return wrong
+
+
+# ---- the three records
+
+
+def _python() -> str:
+    return ".".join(platform.python_version_tuple()[:2])
+
+
+def run_shown(root: Path) -> Outcome:
+    """Run examples and scenarios, then judge them by mutants."""
+    from specctrl.evidence.judge import judge_shown, noticed
+
+    spec, vectors = root / "spec", root / "vectors"
+    rules = load_rules(spec)
+    found = collect(rules, spec, vectors)
+    judge_shown(rules, found, spec, vectors)
+    for id, rule in rules.items():
+        found[id].noticed = noticed(rule)
+    return {id: asdict(shown) for id, shown in found.items()}
+
+
+def key_of_shown(root: Path) -> str:
+    """A cell may read and run anything of the project."""
+    return digest_of((), digest(root), _python())
+
+
+def run_proof(root: Path) -> Outcome:
+    """Prove every claim."""
+    try:
+        from specctrl.proof.prove import figures, prove_all
+    except ModuleNotFoundError as missing:
+        raise RecordError(f"the claims cannot be proven without {missing.name}; install specctrl[prove]") from None
+    result = prove_all("spec")
+    outcome = figures(result)
+    for claim, entry in outcome["claims"].items():
+        entry["refuted"] = sorted({f"{one.step}: {one.part}" for one in result.refutations if one.claim == claim})
+    return outcome
+
+
+def key_of_proof(root: Path) -> str:
+    """The prover and the rule code that it imports, and the solver."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        solver = version("z3-solver")
+    except PackageNotFoundError:
+        solver = "none"
+    return digest_of(imported("specctrl.proof.prove"), getsource(run_proof), _python(), solver)
+
+
+def run_explored(root: Path) -> Outcome:
+    """Explore two bits to the end; then judge each property by mutants of the rules that it carries."""
+    from specctrl.evidence.judge import judge_properties
+    from specctrl.exploration.search import HOSTS, MANIFEST, PROPERTIES, bits_of, explore, few_pairs, worlds
+    from specctrl.model.kvm.variant import SPEC
+
+    quick = json.loads(MANIFEST.read_text("utf-8"))[0]
+    bits = bits_of(quick["bits"])
+    found = explore(SPEC, worlds(bits, [HOSTS[name] for name in quick["hosts"]], few_pairs(bits)), bits)
+    rules = load_rules(root / "spec")
+    pairs = [(name, rules[id]) for name, ids in SHOWS.items() for id in ids if id in rules]
+    broken: dict[str, dict[str, str]] = {name: {} for name in PROPERTIES}
+    for (name, rule), mutant in zip(pairs, judge_properties(pairs), strict=True):
+        broken[name][rule.id] = mutant
+    return {"bits": quick["bits"], "hosts": quick["hosts"], **found.figures(), "properties": broken}
+
+
+def key_of_explored(root: Path) -> str:
+    """The explorer and the rule code, what is explored, the mutants, and which code the rules bind."""
+    rules = load_rules(root / "spec")
+    bound = {id: rules[id].code for ids in SHOWS.values() for id in ids if id in rules}
+    files = imported("specctrl.evidence.judge", *(f"specctrl.model.{module}" for module in MODULES))
+    data = [(name, PACKAGE / name) for name in ("exploration/explored.json", "evidence/mutants.json")]
+    return digest_of([*files, *data], repr(sorted(bound.items())), getsource(run_explored), _python())
+
+
+KINDS: dict[str, tuple[Callable[[Path], str], Callable[[Path], Outcome]]] = {
+    "shown": (key_of_shown, run_shown),
+    "proof": (key_of_proof, run_proof),
+    "explored": (key_of_explored, run_explored),
+}
+"""For each record: what it depends on, as a digest, and how it is made."""
+
+
+# ---- keeping them
+
+
+def read_record(file: Path, kind: str, key: str) -> Outcome | None:
+    """A record that is kept; RecordError if the file is not the record that its name says."""
+    if not file.is_file():
+        return None
+    try:
+        record = json.loads(file.read_text("utf-8"))
+        said = (record["kind"], record["key"])
+        outcome: Outcome = record["outcome"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"{file} is no record of evidence ({error!r}); delete it") from None
+    if said != (kind, key):
+        raise RecordError(f"{file} is stale: it is of {' '.join(map(str, said))}, not of {kind} {key}; delete it")
+    return outcome
+
+
+def write_file(file: Path, content: Any) -> None:
+    """Write JSON so that a reader sees all of it or none."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.{os.getpid()}")
+    part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    part.replace(file)
+
+
+def obtain(kind: str, root: Path, folder: Path | None, told: Told = lambda _: None) -> Outcome:
+    """A record that is kept in ``folder``, or made now, which ``told`` hears of."""
+    key_of, run = KINDS[kind]
+    key = key_of(root)
+    file = None if folder is None else folder / f"{kind}-{key}.json"
+    kept = None if file is None else read_record(file, kind, key)
+    if kept is not None:
+        return kept
+    told(f"no record of kind {kind!r} is of these sources: it is made now")
+    began = time.monotonic()
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # a small process, that others can be copied from
+        outcome = pool.submit(run, root).result()
+    if file is not None and folder is not None:
+        write_file(file, {"kind": kind, "key": key, "outcome": outcome})
+        times = folder / "times.json"  # beside the evidence: no page shows a time
+        known = json.loads(times.read_text("utf-8")) if times.is_file() else {}
+        write_file(times, {**known, kind: round(time.monotonic() - began, 1)})
+    return outcome
+
+
+def evidence_folder(root: Path) -> Path | None:
+    """Where a checkout keeps its evidence; an installed package keeps none."""
+    return root / "_build" / "evidence" if (root / "pyproject.toml").is_file() else None
+
+
+def gather(root: Path, folder: Path | None, told: Told = lambda _: None) -> Evidence:
+    """All evidence: what is kept for the present sources, and the rest run now.
+
+    EvidenceError if an example or a scenario fails, RecordError if a record cannot be used.
+    """
+    rules = load_rules(root / "spec")
+    kept = {kind: obtain(kind, root, folder, told) for kind in KINDS}
+    shown = {id: _shown(row) for id, row in kept["shown"].items()}
+    for id, one in shown.items():
+        one.claims = [claim for claim, ids in PROVES.items() if id in ids]
+        _take_properties(id, one, kept["explored"]["properties"])
+    evidence = Evidence(rules, shown, kept["proof"], kept["explored"])
+    if folder is not None:
+        write_file(folder / f"{digest(root)}.json", evidence.as_json())
+    return evidence
+
+
+def _take_properties(id: str, shown: Shown, judged: dict[str, dict[str, str]]) -> None:
+    for name, ids in SHOWS.items():
+        if id in ids and (mutant := judged.get(name, {}).get(id)):
+            shown.properties.append(name)
+            shown.broken_by[name] = mutant
+        elif id in ids:
+            shown.unmoved.append(name)
+
+
+def _shown(row: Outcome) -> Shown:
+    return Shown(**{**row, "examples": [Example(**one) for one in row["examples"]]})
+
+
+__all__ = ["Evidence", "EvidenceError", "RecordError", "evidence_folder", "gather", "lacks", "obtain"]

@@ -1,0 +1,1 @@
+"""Every history over a few bits: the rule code, state by state."""

@@ -1,0 +1,1 @@
+"""Every value, histories of any length: the rule code on symbolic words."""

@@ -1,0 +1,73 @@
+"""Summaries of pure functions: one term for all that a function returns, in place of a fork for each case."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import z3
+
+from specctrl.proof.symbolic import Flag, Term, Word, flag_term, paths, settled, word_term
+
+
+def summarize(run: Callable[[], Any]) -> Any:
+    """One word or flag for all that a pure function returns, over all its paths.
+
+    >>> from specctrl.proof.symbolic import word
+    >>> summarize(lambda: 1 if word("x") else 0)
+    <word If(x == 0, 0, 1)>
+    """
+    cases = [(z3.And(path.conditions), result) for path, result in paths(run)]
+    is_flag = isinstance(cases[0][1], bool | Flag)
+    term_of: Callable[[object], Term] = flag_term if is_flag else word_term
+    term = term_of(cases[0][1])
+    for condition, result in cases[1:]:
+        term = z3.If(condition, term_of(result), term)
+    return settled(term)
+
+
+def identity(value: Any) -> Any:
+    """What makes two arguments the same for a summary: the terms in them."""
+    if isinstance(value, Word | Flag):
+        return Word, value.term.get_id()
+    if hasattr(value, "__dataclass_fields__"):
+        return tuple(identity(getattr(value, name)) for name in value.__dataclass_fields__)
+    if isinstance(value, tuple):
+        return tuple(identity(item) for item in value)
+    return value
+
+
+def summary_of(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, summarized once for each list of arguments; on plain arguments, the function itself.
+
+    >>> from specctrl.model.words import is_subset
+    >>> from specctrl.proof.symbolic import word
+    >>> summary_of(is_subset)(word("x"), 0x3), summary_of(is_subset)(0x4, 0x3)
+    (<flag Extract(63, 2, x) == 0>, False)
+    """
+    made: dict[Any, tuple[Any, Any]] = {}
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        key = (identity(arguments), tuple(named.items()))
+        if key not in made:  # the arguments are kept, and with them their terms and the terms' identity
+            made[key] = (arguments, summarize(lambda: function(*arguments, **named)))
+        return made[key][1]
+
+    return call
+
+
+@contextmanager
+def summarized(places: Iterable[tuple[ModuleType, str]]) -> Iterator[None]:
+    """While it lasts, these pure functions of these modules are replaced by summaries of themselves.
+
+    A proof means the same and takes fewer paths; the summary is made from the function, so no rule is written twice.
+    """
+    originals = [(module, name, getattr(module, name)) for module, name in places]
+    summaries: dict[int, Callable[..., Any]] = {}
+    for module, name, function in originals:
+        setattr(module, name, summaries.setdefault(id(function), summary_of(function)))
+    try:
+        yield
+    finally:
+        for module, name, function in originals:
+            setattr(module, name, function)

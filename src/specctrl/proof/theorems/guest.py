@@ -1,0 +1,294 @@
+"""Theorems about guest kernels: what they choose, write and report, and what keeps them from being exposed."""
+
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+import z3
+
+from specctrl.model import guest
+from specctrl.model.exposure import (
+    Overhead,
+    Protection,
+    RrsbaProtection,
+    bhi_protection,
+    exposed,
+    overhead,
+    rrsba_protection,
+    sequence_works,
+)
+from specctrl.model.guest import BhbSequence, Kernel, KernelCpu, Os, Software, SpectreBhi
+from specctrl.model.kvm.variant import Variant
+from specctrl.model.outcomes import GP, Fault
+from specctrl.model.parts import Features, Host
+from specctrl.model.registers import (
+    ARCH_CAP_RRSBA,
+    ARCH_CAP_VIRTUAL_ENUM,
+    BHI_DIS_S,
+    IA32_ARCH_CAPABILITIES,
+    IA32_SPEC_CTRL,
+    IBRS,
+    MSR_VIRTUAL_ENUMERATION,
+    MSR_VIRTUAL_MITIGATION_CTRL,
+    MSR_VIRTUAL_MITIGATION_ENUM,
+    RRSBA_DIS_S,
+)
+from specctrl.proof.any_vcpu import Symbols, same
+from specctrl.proof.symbolic import Term, flag_term, word_term
+from specctrl.proof.theorems.capability import a_host
+from specctrl.proof.theorems.statement import Parts, any_bit, choose, equal, has, iff, term_of, theorem, truth
+
+VIRTUAL = (MSR_VIRTUAL_ENUMERATION, MSR_VIRTUAL_MITIGATION_ENUM, MSR_VIRTUAL_MITIGATION_CTRL)
+MAY_FAULT = ((MSR_VIRTUAL_ENUMERATION, "read"), (MSR_VIRTUAL_MITIGATION_ENUM, "read"),
+             (MSR_VIRTUAL_MITIGATION_CTRL, "write"))
+"""The accesses that may fault in the theorem about reports."""
+
+
+@dataclass(slots=True)
+class AnyCpu:
+    """The CPU that a kernel comes up on: every MSR holds any word."""
+
+    cpuid: Features
+    held: dict[int, int]
+    faults: Callable[[int, str], bool]
+    accesses: list[tuple[str, int]] = field(default_factory=list)
+    wrote: list[tuple[int, int]] = field(default_factory=list)
+
+    def rdmsr(self, msr: int) -> int:
+        """RDMSR."""
+        self.accesses.append(("read", msr))
+        if self.faults(msr, "read"):
+            raise Fault(GP)
+        return self.held[msr]
+
+    def wrmsr(self, msr: int, value: int) -> None:
+        """WRMSR."""
+        self.accesses.append(("write", msr))
+        if self.faults(msr, "write"):
+            raise Fault(GP)
+        self.held[msr] = value
+        self.wrote.append((msr, value))
+
+    def written(self, msr: int) -> list[int]:
+        """What was written to one MSR, in order."""
+        return [value for number, value in self.wrote if number == msr]
+
+
+def any_cpu(values: Symbols, name: str = "cpu", faults: Callable[[int, str], bool] = lambda *_: False) -> AnyCpu:
+    """A CPU of a guest: what it shows is that of every CPU of the guest, what its other MSRs hold is its own."""
+    msrs = (IA32_SPEC_CTRL, *VIRTUAL)
+    held = {msr: values.word(f"{name}.{msr:x}") for msr in msrs}
+    return AnyCpu(any_cpuid(values), held | {IA32_ARCH_CAPABILITIES: values.word("arch_capabilities")}, faults)
+
+
+def any_cpuid(values: Symbols) -> Features:
+    """What any guest's CPUID shows, as far as a kernel looks at it."""
+    names = ("spec_ctrl", "rrsba_ctrl", "bhi_ctrl", "arch_capabilities")
+    return Features(**{name: values.flag(f"cpuid.{name}") for name in names})
+
+
+def any_kernel(values: Symbols) -> Kernel:
+    """A kernel as its owner may configure it."""
+    return Kernel(
+        os=choose(values, "os", list(Os)), reports=values.flag("reports"),
+        sequence=choose(values, "sequence", [BhbSequence.SHORT, BhbSequence.LONG]),
+        retpoline=values.flag("retpoline"), bhi_dis_s=choose(values, "bhi_dis_s", ("auto", "never")),
+        spectre_bhi=choose(values, "spectre_bhi", list(SpectreBhi)))
+
+
+def any_software(values: Symbols) -> Software:
+    """What a kernel may run with, whichever way it came by it."""
+    return Software(
+        at_entry=choose(values, "at_entry", list(BhbSequence)), retpoline=values.flag("software.retpoline"),
+        wants_bhi=values.flag("software.wants_bhi"))
+
+
+# ---- what a kernel chooses
+
+
+@theorem
+def kernel_uses_retpoline_or_hardware_or_software(machine: Variant, values: Symbols) -> Parts:
+    """For every CPUID, IA32_ARCH_CAPABILITIES and configuration: a kernel sets BHI_DIS_S exactly if its CPUID shows
+    BHI_CTRL, its owner wants a mitigation and lets it, and it does not take retpoline for one; it clears the history in
+    software exactly if it wants one and does neither.  It takes retpoline for one exactly if it is shown no RRSBA or
+    has set RRSBA_DIS_S.  It sets IBRS where it can and has no retpoline, and no other bit; each value that it writes
+    has the bits of the one before."""
+    kernel, cpuid, shown = any_kernel(values), any_cpuid(values), values.word("arch_capabilities")
+    chosen = guest.choose(kernel, cpuid, shown)
+    last = chosen.spec_ctrl[-1] if chosen.spec_ctrl else 0
+    retpoline, rrsba = flag_term(kernel.retpoline), has(shown, ARCH_CAP_RRSBA)
+    trusts = z3.And(retpoline, z3.Or(z3.Not(rrsba), has(last, RRSBA_DIS_S)))
+    wants = z3.And(truth(kernel.spectre_bhi is not SpectreBhi.OFF), z3.Not(trusts))
+    hardware = z3.And(flag_term(cpuid.bhi_ctrl), truth(kernel.bhi_dis_s == "auto"))
+    yield "BHI_DIS_S", iff(has(last, BHI_DIS_S), z3.And(wants, hardware))
+    software = z3.And(wants, z3.Not(hardware))
+    yield "after an exit", truth(chosen.after_exit in (kernel.sequence, BhbSequence.NONE))
+    yield "a sequence", iff(truth(chosen.after_exit is not BhbSequence.NONE), software)
+    yield "at system calls", truth(
+        chosen.at_entry is (chosen.after_exit if kernel.spectre_bhi is SpectreBhi.ON else BhbSequence.NONE))
+    yield "RRSBA_DIS_S", iff(has(last, RRSBA_DIS_S), z3.And(retpoline, rrsba, flag_term(cpuid.rrsba_ctrl)))
+    yield "IBRS", iff(has(last, IBRS), z3.And(flag_term(cpuid.spec_ctrl), z3.Not(retpoline)))
+    yield "no other bit", word_term(last) & ~word_term(IBRS | RRSBA_DIS_S | BHI_DIS_S) == 0
+    for earlier, later in pairwise(chosen.spec_ctrl):
+        yield "each adds", truth(earlier & ~later == 0 and earlier != later)
+    yield "the rest is the owner's", z3.And(
+        iff(chosen.retpoline, kernel.retpoline), truth(chosen.wants_bhi is (kernel.spectre_bhi is SpectreBhi.ON)))
+
+
+@theorem
+def every_cpu_of_a_guest_chooses_alike(machine: Variant, values: Symbols) -> Parts:
+    """What a kernel chooses depends on its CPUID and IA32_ARCH_CAPABILITIES alone: on two CPUs that show the same it is
+    the same, whatever their other MSRs hold and offer, whichever comes up first, and after S3.  The boot CPU writes
+    IA32_SPEC_CTRL value by value; a secondary CPU, and the boot CPU after S3, writes the last of them once, 0 too,
+    exactly if CPUID shows the MSR."""
+    kernel = replace(any_kernel(values), reports=False)
+    first, other = any_cpu(values, "first"), any_cpu(values, "other")
+    which = choose(values, "which", (KernelCpu.SECONDARY, KernelCpu.RESUME))
+    chosen, again = guest.boot(kernel, first), guest.boot(kernel, other, which)
+    yield "the choice", equal(chosen, again)
+    yield "the boot CPU writes", truth(tuple(first.written(IA32_SPEC_CTRL)) == chosen.spec_ctrl)
+    now = other.written(IA32_SPEC_CTRL)
+    yield "another CPU writes", iff(truth(len(now) == 1), first.cpuid.spec_ctrl)
+    yield "or nothing", truth(len(now) <= 1)
+    if now:
+        yield "the last value", same(now[0], chosen.spec_ctrl[-1] if chosen.spec_ctrl else 0)
+
+
+# ---- what it reports
+
+
+@theorem
+def report_says_what_runs(machine: Variant, values: Symbols) -> Parts:
+    """Linux wants to report BHB_CLEAR_SEQ_S_USED exactly if it clears the history at system calls, with any sequence;
+    the other OS exactly if it does so with the short one.  Each wants RETPOLINE_S_USED exactly if it uses retpoline,
+    and no other bit."""
+    kernel, software = any_kernel(values), any_software(values)
+    wanted = guest.wanted_report(kernel, software)
+    clears = software.at_entry is not BhbSequence.NONE
+    short = software.at_entry is BhbSequence.SHORT
+    yield "BHB_CLEAR_SEQ_S_USED", iff(has(wanted, 1), truth(clears if kernel.os is Os.LINUX else short))
+    yield "RETPOLINE_S_USED", iff(has(wanted, 2), software.retpoline)
+    yield "no other bit", has(wanted, 0b11) == (word_term(wanted) != 0)
+
+
+@theorem
+def report_sets_and_clears_what_is_offered(machine: Variant, values: Symbols) -> Parts:
+    """A report makes each of the two bits that is offered what the kernel wants, and leaves every other bit as it is;
+    it leaves all as it is where MSR_VIRTUAL_ENUMERATION does not announce the MSR, and where an access faults that
+    should not.  It writes at most once for a bit, never a value that is there already, and nothing but this MSR."""
+    def faults(msr: int, access: str) -> bool:
+        return (msr, access) in MAY_FAULT and bool(values.flag(f"{msr:x}.{access} faults"))
+
+    cpu, wanted, bit = any_cpu(values, faults=faults), values.word("wanted"), any_bit(values)
+    before = dict(cpu.held)
+    guest.report(cpu, wanted)
+    announced = z3.And(has(before[MSR_VIRTUAL_ENUMERATION], 1), *(
+        z3.Not(term_of(values.flag(f"{msr:x}.{access} faults"))) for msr, access in MAY_FAULT))
+    offered = z3.And(announced, has(before[MSR_VIRTUAL_MITIGATION_ENUM], bit), has(0b11, bit))
+    report = MSR_VIRTUAL_MITIGATION_CTRL
+    yield "each bit", iff(has(cpu.held[report], bit), z3.If(offered, has(wanted, bit), has(before[report], bit)))
+    for msr in before.keys() - {report}:
+        yield f"{msr:#x}", same(cpu.held[msr], before[msr])
+    values_of = [before[report], *cpu.written(report)]
+    yield "at most two writes", truth(len(values_of) <= 3)
+    for one, then in pairwise(values_of):
+        changed = word_term(one) ^ word_term(then)
+        yield "one bit a write", z3.And(changed != 0, changed & (changed - 1) == 0)
+
+
+@theorem
+def each_cpu_reports_for_itself(machine: Variant, values: Symbols) -> Parts:
+    """A Linux kernel that reports does so on the boot CPU and on each secondary CPU, as its choice asks, exactly if
+    CPUID and bit 63 announce the enumeration.  Without that, and on the boot CPU after S3, and if it does not report,
+    it neither reads nor writes a virtual MSR: what the register holds, from whichever kernel, stays."""
+    kernel = Kernel(reports=values.flag("reports"), retpoline=values.flag("retpoline"),
+                    spectre_bhi=choose(values, "spectre_bhi", list(SpectreBhi)))
+    cpu, which = any_cpu(values), choose(values, "which", list(KernelCpu))
+    after = copy(cpu)
+    after.held = dict(cpu.held)
+    software = guest.boot(kernel, cpu, which)
+    reports = z3.And(flag_term(kernel.reports), flag_term(cpu.cpuid.arch_capabilities),
+                     has(cpu.held[IA32_ARCH_CAPABILITIES], ARCH_CAP_VIRTUAL_ENUM),
+                     truth(which is not KernelCpu.RESUME))
+    touched = any(msr in VIRTUAL for _, msr in cpu.accesses)
+    yield "it reports", iff(truth(touched), reports)
+    if touched:
+        guest.report(after, guest.wanted_report(kernel, software))
+    for msr in VIRTUAL:
+        yield f"{msr:#x}", same(cpu.held[msr], after.held[msr])
+
+
+# ---- what protects it
+
+
+def protects(host: Host, software: Software | None, effective: object) -> tuple[Term, Term]:
+    """The terms that retpoline protects this software, and that its sequence does, from the host's features alone."""
+    if software is None:
+        return z3.BoolVal(False), z3.BoolVal(False)
+    features = host.features
+    works = {BhbSequence.NONE: z3.BoolVal(False), BhbSequence.SHORT: term_of(host.short_sequence_works),
+             BhbSequence.LONG: z3.BoolVal(True), BhbSequence.TSX: term_of(features.tsx)}[software.at_entry]
+    disabled = z3.Or(z3.Not(term_of(features.rrsba)), has(effective, RRSBA_DIS_S))
+    return z3.And(term_of(software.retpoline), disabled), works
+
+
+def known_or_not(values: Symbols) -> Software | None:
+    """Any software, or None of a guest that has not booted."""
+    return any_software(values) if choose(values, "booted", (True, False)) else None
+
+
+@theorem
+def four_things_stop_bhi(machine: Variant, values: Symbols) -> Parts:
+    """On every host, for every effective value and all software: a kernel is exposed to BHI exactly unless the host
+    reports BHI_NO, the value has BHI_DIS_S, retpoline is used without RRSBA behaviour, or a sequence runs at system
+    calls that works on this host.  Whichever is named is there; before a boot only the first two count."""
+    host, effective, software = a_host(values), values.word("effective"), known_or_not(values)
+    retpoline, sequence = protects(host, software, effective)
+    stops = {
+        Protection.NOT_AFFECTED: term_of(host.features.bhi_no), Protection.BHI_DIS_S: has(effective, BHI_DIS_S),
+        Protection.RETPOLINE: retpoline, Protection.SEQUENCE: sequence,
+    }
+    named = bhi_protection(host, effective, software)
+    yield "what is named is there", stops.get(named, z3.Not(z3.Or(list(stops.values()))))
+    yield "exposed", iff(truth("BHI" in exposed(host, effective, software)), z3.Not(z3.Or(list(stops.values()))))
+    for each in BhbSequence:
+        yield f"the {each.value} sequence", iff(
+            sequence_works(host, each), protects(host, Software(at_entry=each), effective)[1])
+
+
+@theorem
+def rrsba_needs_retpoline_and_no_bit(machine: Variant, values: Symbols) -> Parts:
+    """On every host, for every effective value and all software: a kernel is exposed to RRSBA exactly if it relies on
+    retpoline, or has not booted, the host has RRSBA behaviour, and the value lacks RRSBA_DIS_S."""
+    host, effective, software = a_host(values), values.word("effective"), known_or_not(values)
+    relies = z3.BoolVal(True) if software is None else term_of(software.retpoline)
+    open_to = z3.And(relies, term_of(host.features.rrsba), z3.Not(has(effective, RRSBA_DIS_S)))
+    yield "nothing", iff(truth(rrsba_protection(host, effective, software) is RrsbaProtection.NOTHING), open_to)
+    yield "exposed", iff(truth("RRSBA" in exposed(host, effective, software)), open_to)
+
+
+def without(item: Overhead, effective: int, software: Software) -> tuple[int, Software]:
+    """The value and the software without what an overhead pays for."""
+    if item in (Overhead.BHI_DIS_S_UNNEEDED, Overhead.BHI_DIS_S_OPTED_OUT, Overhead.BHI_DIS_S_AND_SEQUENCE):
+        return effective & ~BHI_DIS_S, software
+    if item is Overhead.RRSBA_DIS_S_UNNEEDED:
+        return effective & ~RRSBA_DIS_S, software
+    cheaper = BhbSequence.SHORT if item is Overhead.SEQUENCE_TOO_LONG else BhbSequence.NONE
+    return effective, replace(software, at_entry=cheaper)
+
+
+@theorem
+def what_is_needless_can_be_left_out(machine: Variant, values: Symbols) -> Parts:
+    """On every host, for every effective value and all software: whatever is called needless is there, and the kernel
+    without it is exposed to exactly the same, unless its owner wants no mitigation at system calls.  Of a guest that
+    has not booted nothing is called needless."""
+    host, effective, software = a_host(values), values.word("effective"), any_software(values)
+    yield "before a boot", truth(overhead(host, effective, None) == ())
+    for item in overhead(host, effective, software):
+        value, other = without(item, effective, software)
+        there = z3.Or(word_term(value) != word_term(effective), truth(other.at_entry is not software.at_entry))
+        yield f"{item.value} is there", there
+        still = truth(exposed(host, value, other) == exposed(host, effective, software))
+        unwanted = z3.And(truth(item is Overhead.BHI_DIS_S_OPTED_OUT), z3.Not(term_of(software.wants_bhi)))
+        yield f"without {item.value}", z3.Or(still, unwanted)

@@ -1,0 +1,124 @@
+"""What a step of a history shows, in the words of the scenario format."""
+
+import errno as errno_module
+from typing import Any
+
+from specctrl.model.exposure import judge
+from specctrl.model.guest import Software
+from specctrl.model.kvm.nested import l1_intercepts
+from specctrl.model.kvm.vcpu import Vcpu
+from specctrl.model.outcomes import (
+    Blocked,
+    Errno,
+    ExitKind,
+    Fault,
+    HostFault,
+    NestedEntryFailed,
+    Outcome,
+    Reflected,
+    UserspaceExit,
+    VmxAbort,
+)
+from specctrl.model.registers import IA32_SPEC_CTRL, MSR_NUMBERS
+from specctrl.model.vmm.migration import MsrsRefused
+
+VECTORS = {6: "#UD", 13: "#GP"}
+
+
+class Hex(int):
+    """A number that is shown in hexadecimal: a 64-bit quantity or the number of an MSR.
+
+    >>> Hex(1024)
+    0x400
+    """
+
+    def __repr__(self) -> str:
+        return f"{int(self):#x}"
+
+
+class Observation(dict[str, Any]):
+    """What a step showed; keys as in the scenario format, 64-bit quantities as :class:`Hex`."""
+
+
+def describe(outcome: Outcome) -> Observation:
+    """An outcome as the scenario format writes it.
+
+    >>> describe(Fault(13))
+    {'fault': '#GP'}
+    """
+    match outcome:
+        case Fault():
+            return Observation(fault=VECTORS[outcome.vector])
+        case HostFault():
+            return Observation(host_fault=VECTORS[outcome.vector])
+        case Errno():
+            return Observation(errno=errno_module.errorcode[outcome.number])
+        case UserspaceExit():
+            seen = {"kind": outcome.kind.value, "reason": outcome.reason.name, "msr": Hex(outcome.msr)}
+            if outcome.kind is ExitKind.WRMSR:
+                seen["value"] = Hex(outcome.value)
+            return Observation(exit=seen)
+        case Reflected():
+            return Observation(reflected=True)
+        case Blocked():
+            return Observation(blocked=True)
+        case NestedEntryFailed():
+            return Observation(fail={"reason": "MSR_LOAD_FAIL", "entry": outcome.entry})
+        case VmxAbort():
+            return Observation(abort=True)
+        case MsrsRefused():
+            return Observation(refused=[Hex(msr) for msr in outcome.msrs])
+    raise TypeError(f"no description of {outcome!r}")
+
+
+def index_list(msrs: tuple[int, ...]) -> Observation:
+    """An index list as an observation: what it contains, and which named MSRs it lacks."""
+    return Observation(
+        contains=[Hex(msr) for msr in msrs],
+        lacks=[Hex(number) for number in MSR_NUMBERS.values() if number not in msrs],
+    )
+
+
+def observe(vcpu: Vcpu, software: Software | None = None, bhi_no_suffices: bool = True) -> Observation:
+    """Everything of a vCPU that can be looked at; changes nothing.
+
+    ``software``: what its guest kernel chose; ``bhi_no_suffices``: the assumption of that name.
+    """
+    control = vcpu.cpu.has_control
+    verdict = judge(vcpu.host, effective(vcpu), software, bhi_no_suffices)
+    return Observation(
+        effective=Hex(effective(vcpu)),
+        guest_view=Hex(view_as_read(vcpu)),
+        mask=Hex(vcpu.vmcs.spec_ctrl_mask) if control else None,
+        shadow=Hex(vcpu.vmcs.spec_ctrl_shadow) if control else None,
+        intercepted=intercepted(vcpu),
+        saved=Hex(vcpu.saved),
+        level=vcpu.level,
+        smm=vcpu.smm,
+        exposed=list(verdict.exposed),
+        overhead=[item.value for item in verdict.overhead],
+    )
+
+
+def intercepted(vcpu: Vcpu) -> bool:
+    """Whether a guest's write of IA32_SPEC_CTRL exits at this level, after a merge of L2's bitmap that still waits."""
+    if vcpu.bitmap_merge_pending and vcpu.level == 2:
+        return vcpu.vmcs01.write_intercepted or l1_intercepts(vcpu.controls, IA32_SPEC_CTRL, write=True)
+    return vcpu.vmcs.write_intercepted
+
+
+def effective(vcpu: Vcpu) -> int:
+    """The processor's IA32_SPEC_CTRL while this guest runs: now, or after the entry that would come next."""
+    if vcpu.in_guest or not vcpu.host.has_spec_ctrl or vcpu.saved == vcpu.host.spec_ctrl:
+        return vcpu.cpu.spec_ctrl
+    return vcpu.saved
+
+
+def view_as_read(vcpu: Vcpu) -> int:
+    """What the guest would read from IA32_SPEC_CTRL now."""
+    vmcs = vcpu.vmcs
+    if vcpu.cpu.has_control and vmcs.use_msr_bitmap and not vmcs.intercept_read:
+        return vmcs.spec_ctrl_shadow
+    if vcpu.in_guest and not vmcs.write_intercepted:
+        return vmcs.spec_ctrl_shadow if vcpu.cpu.has_control else vcpu.cpu.spec_ctrl
+    return vcpu.read_spec_ctrl()

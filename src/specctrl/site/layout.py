@@ -1,0 +1,95 @@
+"""The directive ``layout``: a register's bits as a picture and as a table."""
+
+from collections.abc import Callable
+
+from docutils import nodes
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+from specctrl.model.registers import REGISTERS, Field, Register
+from specctrl.site.domain import Laid, spec_domain
+from specctrl.site.drawings import layout_svg
+from specctrl.site.nodes import code, scrolling, table
+from specctrl.site.permalinks import permalink
+
+logger = logging.getLogger(__name__)
+
+
+class LayoutDirective(SphinxDirective):
+    """Draws the register whose name is the argument, and lists its fields."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Render the register."""
+        register = REGISTERS.get(self.arguments[0])
+        if register is None:
+            logger.warning(
+                "no register %r; known: %s",
+                self.arguments[0],
+                ", ".join(REGISTERS),
+                location=(self.env.docname, self.lineno),
+                type="spec",
+                subtype="layout",
+            )
+            return []
+        for name in ("registers", "draw"):
+            self.env.note_dependency(str(self.config.source_root / f"{name}.py"))
+        picture = scrolling(f"Bits of {register.name}", nodes.raw("", layout_svg(register), format="html"))
+        picture["classes"] = ["spec-layout-picture", *(["spec-layout-low"] if _mostly_low(register) else [])]
+        laid = Laid(register.name, self.env.docname)
+        rows = _fields(register)
+        fields = scrolling(f"Fields of {register.name}", rows)
+        head = nodes.paragraph(
+            "", "", code(register.name), nodes.Text(_summary(register)), classes=["spec-layout-head"]
+        )
+        frame = nodes.container("", head, picture, fields, classes=["spec-layout"])
+        if laid.anchor not in self.state.document.ids:  # else it stands on this page already
+            spec_domain(self.env).add_layout(laid)
+            self._claim(frame, head, laid.anchor)
+            in_body = (row for row in rows.findall(nodes.row) if isinstance(row.parent, nodes.tbody))
+            for field, row in zip(_by_bits(register), in_body, strict=True):
+                self._claim(row, next(iter(row.findall(nodes.paragraph))), laid.field_anchor(field.name))
+        return [frame]
+
+    def _claim(self, node: nodes.Element, shows: nodes.Element, anchor: str) -> None:
+        """Give a node its address, and show the link to it."""
+        node["ids"].append(anchor)
+        self.state.document.note_explicit_target(node)
+        shows += permalink(anchor, "field" if isinstance(node, nodes.row) else "register")
+
+
+def _summary(register: Register) -> str:
+    number = f"{register.kind} {register.number:#x}, {register.width} bits"
+    said = f" · {register.title} · {number} · access: {register.access} · reset: {register.reset}"
+    return f"{said} · source: {register.source}"
+
+
+def _mostly_low(register: Register) -> bool:
+    """Whether most names stand in the low half, the right one of the picture."""
+    low = sum(field.low < register.width // 2 for field in register)
+    return 2 * low > sum(1 for _ in register)
+
+
+def _by_bits(register: Register) -> list[Field]:
+    return sorted(register, key=lambda field: field.low)
+
+
+def _fields(register: Register) -> nodes.table:
+    """List the fields, low bits first; a column only where it says something of some field."""
+    columns: list[tuple[str, Callable[[Field], str]]] = [("Meaning", lambda field: field.meaning)]
+    if any(field.exists_when for field in register):
+        columns.append(("Exists when", lambda field: field.exists_when or "always"))
+    if any(field.forceable_when for field in register):
+        columns.append(("Forceable when", lambda field: field.forceable_when or "never"))
+    if any(field.source != register.source for field in register):
+        columns.append(("Source", lambda field: field.source))
+    rows: list[list[list[nodes.Node]]] = []
+    for field in _by_bits(register):
+        said: list[list[nodes.Node]] = [[nodes.Text(text(field))] for _, text in columns]
+        rows.append([[code(_bits(field))], [code(field.name)], *said])
+    return table(("Bits", "Name", *(heading for heading, _ in columns)), rows, "spec-fields")
+
+
+def _bits(field: Field) -> str:
+    return f"{field.low}" if field.width == 1 else f"{field.low + field.width - 1}:{field.low}"

@@ -1,0 +1,205 @@
+"""The theorems: how they are stated, that what is broken is refuted, and that the refutation replays on numbers."""
+
+from dataclasses import replace
+
+import pytest
+import z3
+
+from planted import D2, D4, D9, D10, D21, planted
+from specctrl.model.contract import Contract
+from specctrl.model.kvm.nested import l1_intercepts
+from specctrl.model.kvm.state import PendingExit
+from specctrl.model.kvm.variant import SPEC
+from specctrl.model.outcomes import GP, Errno, ExitKind, ExitReason, HostFault
+from specctrl.model.posted import RFC_V3
+from specctrl.model.processor import LogicalProcessor
+from specctrl.model.registers import MSR_VIRTUAL_MITIGATION_CTRL
+from specctrl.proof.any_vcpu import Numbers, Symbols
+from specctrl.proof.counterexamples import replays
+from specctrl.proof.prove import prove, prove_theorem, stated
+from specctrl.proof.symbolic import paths, word
+from specctrl.proof.theorems import THEOREMS, Of, Theorem
+from specctrl.proof.theorems.statement import any_bit, choose, equal, has, merged_outside, taken_from, unchanged
+from specctrl.rules import load_rules
+
+
+class AreaWritesShadow(LogicalProcessor):
+    """VM exit puts the loaded value into SHADOW too."""
+
+    def vm_exit(self, vmcs):
+        LogicalProcessor.vm_exit(self, vmcs)
+        vmcs.spec_ctrl_shadow = self.spec_ctrl
+
+
+class EntryLoads(LogicalProcessor):
+    """VM entry loads the MSR from SHADOW."""
+
+    def vm_entry(self, vmcs):
+        LogicalProcessor.vm_entry(self, vmcs)
+        self.spec_ctrl = vmcs.spec_ctrl_shadow
+
+
+class NoCheck(LogicalProcessor):
+    """Neither the fields nor VM entry need the control."""
+
+    def write_mask(self, vmcs, value):
+        vmcs.spec_ctrl_mask = value
+
+    def vm_entry(self, vmcs):
+        self.non_root = True
+
+
+class Forgetful(SPEC.vcpu):
+    """A reply lets KVM write the MSR after all."""
+
+    def reply(self, value, error):
+        pending = self.pending_exit
+        if pending.kind is ExitKind.WRMSR:
+            self.guest_view = pending.value
+        return SPEC.vcpu.reply(self, value, error)
+
+
+class Hesitant(SPEC.vcpu):
+    """A filter waits for the reply."""
+
+    def msr_filter_changed(self):
+        if self.pending_exit is None:
+            SPEC.vcpu.msr_filter_changed(self)
+
+
+class Deaf(SPEC.vcpu):
+    """KVM_ENABLE_CAP fails after an abort."""
+
+    def enable_cap(self, capability, flags, mask, value):
+        if self.shut_down:
+            raise Errno(22)
+        SPEC.vcpu.enable_cap(self, capability, flags, mask, value)
+
+
+class Listless(SPEC.vcpu):
+    """KVM_SET_NESTED_STATE loses L1's lists."""
+
+    def set_nested_state(self, state):
+        SPEC.vcpu.set_nested_state(self, replace(state, controls=replace(state.controls, exit_msr_load=())))
+
+
+class Unblocked(SPEC.vcpu):
+    """KVM_SET_NESTED_STATE loses the INIT that SMM blocks."""
+
+    def set_nested_state(self, state):
+        SPEC.vcpu.set_nested_state(self, replace(state, init_pending=False))
+
+
+class Unmerged(SPEC.vcpu):
+    """KVM_SET_NESTED_STATE leaves no merge of L2's bitmap."""
+
+    def set_nested_state(self, state):
+        SPEC.vcpu.set_nested_state(self, state)
+        self.bitmap_merge_pending = False
+
+
+class Selective(SPEC.vcpu):
+    """L2's report goes to L1 only if L1 intercepts IA32_SPEC_CTRL as well."""
+
+    def wrmsr(self, msr, value):
+        unasked = self.level == 2 and not l1_intercepts(self.controls, 0x48, write=True)
+        if msr == MSR_VIRTUAL_MITIGATION_CTRL and unasked:
+            self.exit_guest()
+            self.emulate_wrmsr(msr, value)
+            self.run()
+        else:
+            SPEC.vcpu.wrmsr(self, msr, value)
+
+
+ALSO_CAUGHT = (
+    ("bitmaps_are_merged_when_they_must_be", Unmerged), ("what_l1_intercepts_becomes_an_exit", Selective),
+    ("a_waiting_exit_is_not_moved", Hesitant), ("a_vcpu_that_shut_down_runs_no_guest", Deaf),
+    ("nested_state_holds_no_word", Listless),
+    ("nested_state_holds_no_word", Unblocked),
+)
+CAUGHT = {
+    "areas_act_on_the_register": replace(SPEC, processor=AreaWritesShadow),
+    "entry_loads_no_shadow": replace(SPEC, processor=EntryLoads),
+    "fields_need_the_control": replace(SPEC, processor=NoCheck),
+    "entry_checks_the_control": replace(SPEC, processor=NoCheck),
+    "kvm_writes_view_and_merge": planted(D2),
+    "no_list_for_smm_or_saved_state": planted(D4),
+    "init_keeps_interception": planted(D9),
+    "guest_accesses_of_virtual_msrs": planted(D10),
+    "what_is_forced_goes_bit_by_bit": planted(D21),
+    "reply_completes_without_kvm": planted(Forgetful),
+}
+
+
+class TestTheorems:
+    def test_each_is_a_sentence_and_says_of_which_vcpus_it_speaks(self):
+        for theorem in THEOREMS.values():
+            assert theorem.text.endswith("."), theorem.name
+            assert (theorem.of is Of.NONE) == (not theorem.starts), theorem.name
+
+    @pytest.mark.parametrize("name", CAUGHT)
+    def test_a_planted_error_is_refuted_and_replays_on_numbers(self, name):
+        machine = replace(CAUGHT[name], name=f"{CAUGHT[name].name}, {name}")
+        result = prove_theorem(machine, THEOREMS[name])
+        assert {name} == result.refuted()
+        assert {name} == set(replays(machine, result.refutations))
+
+    @pytest.mark.parametrize(("name", "error"), ALSO_CAUGHT)
+    def test_an_error_where_a_theorem_did_not_look_is_refuted(self, name, error):
+        assert {name} == prove_theorem(planted(error), THEOREMS[name]).refuted()
+
+    def test_a_host_that_faults_where_the_theorem_knows_of_no_fault_is_a_refutation(self):
+        def faults(machine, values):
+            raise HostFault(GP)
+
+        (owed,) = stated(SPEC, Theorem("t", "T.", Of.NONE, (), faults), None, Symbols())
+        assert ("HostFault", True) == (owed.part, z3.is_false(owed.term))
+
+    def test_the_posted_patches_break_some_and_the_refutation_replays(self):
+        for name in ("kvm_writes_view_and_merge", "userspace_reads_what_is_kept"):
+            result = prove(RFC_V3, ("theorem", name))
+            assert {name} == set(replays(RFC_V3, result.refutations))
+
+    def test_the_rules_that_no_scenario_reaches_are_proven(self):
+        for rule, name in (
+            ("processor.fields.need-control", "fields_need_the_control"),
+            ("processor.entry.control-checked", "entry_checks_the_control"),
+            ("processor.entry.no-load", "entry_loads_no_shadow"),
+            ("processor.areas.real-msr", "areas_act_on_the_register"),
+            ("migration.pending-exit", "a_waiting_exit_is_not_moved"),
+        ):
+            assert rule in load_rules()
+            result = prove(SPEC, ("theorem", name))
+            assert result.obligations[name]
+            assert [] == result.refutations
+
+
+class TestWords:
+    """What theorems are made of, on numbers and on words."""
+
+    def test_any_bit_is_one_bit(self):
+        for path, bit in paths(lambda: any_bit(Symbols())):
+            solver = z3.Solver()
+            solver.add(*path.conditions)
+            assert z3.unsat == solver.check(bit.term == 3)
+            assert z3.sat == solver.check(bit.term == 1 << 63)
+
+    def test_each_option_is_chosen_once(self):
+        assert {"a", "b", "c"} == {one for _, one in paths(lambda: choose(Symbols(), "x", ("a", "b", "c")))}
+        assert "b" == choose(Numbers({"x.1": True}), "x", ("a", "b", "c"))
+
+    def test_bits_are_looked_at_one_by_one(self):
+        assert z3.is_true(z3.simplify(has(0x5, 0x4)))
+        assert z3.is_true(z3.simplify(taken_from(0x4, 0x4, view=0, mask=0x4, value=0x4)))
+        assert z3.is_false(z3.simplify(taken_from(0x4, 0x4, view=0, mask=0, value=0x4)))
+        assert z3.is_true(z3.simplify(merged_outside(0x8, 0x4, 0, 0x4)))
+        assert z3.is_false(z3.simplify(merged_outside(0x8, 0x8, 0, 0x4)))
+
+    def test_records_are_compared_field_by_field(self):
+        one = Contract(None, None, None, word("x"))
+        assert z3.is_true(z3.simplify(unchanged(one, replace(one))))
+        assert z3.is_false(z3.simplify(unchanged(replace(one, level=2), one)))
+        assert z3.is_true(z3.simplify(unchanged(replace(one, level=2), one, "level")))
+        assert not z3.is_true(z3.simplify(equal((word("x"),), (word("y"),))))
+        pending = PendingExit(ExitKind.RDMSR, ExitReason.FILTER, 1, 2)
+        assert z3.is_false(z3.simplify(equal(pending, replace(pending, value=3))))

@@ -1,0 +1,108 @@
+"""What each page of the site carries besides its text: addresses, the policy, the index for programs."""
+
+import json
+import sys
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+from site_builder import API, RULE, TOY, Site
+from specctrl.site.permalinks import example_anchor
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "toy.py").write_text(TOY)
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    monkeypatch.delitem(sys.modules, "toy", raising=False)
+    return Site(tmp_path / "site", {"spec/api": API})
+
+
+PAGE = """\
+# Toy
+
+```{layout} IA32_SPEC_CTRL
+```
+
+```python
+>>> 1 + 1
+2
+```
+
+| Error | When |
+| --- | --- |
+| `EINVAL` | the flags are not 0: see there |
+| `EINVAL` | the flags are not 0: and elsewhere |
+
+""" + RULE
+
+
+class TestAddresses:
+    def test_a_register_and_each_of_its_fields_has_one(self, site: Site) -> None:
+        site.pages |= {"spec/toy": PAGE}
+        assert site.build() == []
+        page = site.page("spec/toy")
+        assert 'id="register-IA32_SPEC_CTRL"' in page
+        assert 'id="field-IA32_SPEC_CTRL-BHI_DIS_S"' in page
+        assert 'href="#field-IA32_SPEC_CTRL-BHI_DIS_S" title="Link to this field"' in page
+
+    def test_each_cause_of_an_error_has_one_two_alike_are_told_apart(self, site: Site) -> None:
+        site.pages |= {"spec/toy": PAGE}
+        site.build()
+        page = site.page("spec/toy")
+        assert 'id="error-toy-einval-the-flags-are-not-0"' in page
+        assert 'id="error-toy-einval-the-flags-are-not-0-2"' in page
+
+    def test_an_example_keeps_its_own_when_another_is_put_before_it(self, site: Site) -> None:
+        address = 'id="{}"'.format(example_anchor(">>> 1 + 1\n2"))
+        site.pages |= {"spec/toy": PAGE}
+        site.build()
+        assert address in site.page("spec/toy")
+        site.pages |= {"spec/toy": PAGE.replace("```python", "```python\n>>> 2 + 2\n4\n```\n\n```python")}
+        site.build()
+        assert address in site.page("spec/toy")
+
+    def test_the_search_index_knows_registers_and_fields(self, site: Site) -> None:
+        site.pages |= {"spec/toy": PAGE}
+        site.build()
+        index = (site.html / "searchindex.js").read_text()
+        assert "field-IA32_SPEC_CTRL-BHI_DIS_S" in index
+
+
+class TestPolicy:
+    def test_it_stands_in_the_head_of_each_page_before_what_it_governs(self, site: Site) -> None:
+        site.pages |= {"spec/toy": PAGE}
+        site.build()
+        for name in ("index", "spec/toy", "search", "genindex"):
+            head = unescape(site.page(name))
+            assert head.index("http-equiv=\"Content-Security-Policy\" content=\"default-src 'self';") < head.index(
+                '<link rel="stylesheet"'
+            )
+
+
+class TestIndex:
+    def test_it_lists_pages_rules_registers_and_vectors(self, site: Site) -> None:
+        site.pages |= {"spec/toy": PAGE}
+        site.build()
+        index = json.loads((site.html / "index.json").read_text())
+        assert index["schema"] == "specctrl/index/1"
+        assert {"url": "spec/toy.html", "title": "Toy"} in index["pages"]
+        assert index["rules"] == [
+            {"id": "toy.merge.keeps", "status": "posted", "url": "spec/toy.html#rule-toy.merge.keeps"}
+        ]
+        assert index["registers"][0]["number"] == "0x48"
+        assert {
+            "name": "BHI_DIS_S",
+            "low": 10,
+            "width": 1,
+            "url": "spec/toy.html#field-IA32_SPEC_CTRL-BHI_DIS_S",
+        } in index["registers"][0]["fields"]
+        assert index["vectors"] == [{"id": "toy.enable-late", "url": "vectors/toy.enable-late.json"}]
+
+
+def test_code_that_looks_plain_has_no_marks(site: Site) -> None:
+    site.pages |= {"spec/toy": PAGE}
+    site.build()
+    assert '<span class="mi">1</span> + <span class="mi">1</span>' in site.page("spec/toy")

@@ -1,0 +1,68 @@
+"""The floors of the house: each room imports only what is below it (``[tool.importlinter]`` in pyproject.toml)."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import grimp
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = {"model", "scenario", "proof", "exploration", "targets", "evidence", "vectors", "cli", "site"}
+CORE = ("specctrl.model", "specctrl.rules", "specctrl.scenario")
+NOT_IN_A_BROWSER = {
+    "ctypes", "fcntl", "mmap", "multiprocessing", "resource", "select", "signal", "socket", "subprocess",
+}
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Check the package in a folder against the contracts of this checkout."""
+    return subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()",
+         "--no-cache", str(ROOT / "pyproject.toml")],
+        cwd=folder, env={"PYTHONPATH": str(folder / "src")}, text=True, capture_output=True, check=False)
+
+
+def planted(folder: Path, module: str, line: str) -> str:
+    """What the check says of a copy of the package in which one module begins with one more import."""
+    for file in (ROOT / "src" / "specctrl").rglob("*.py"):
+        copy = folder / file.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+    file = folder / "src" / Path(*module.split(".")).with_suffix(".py")
+    file.write_text(f"{line}\n{file.read_text('utf-8')}", "utf-8")
+    done = lint(folder)
+    assert done.returncode == 1, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_package_is_nine_rooms_and_two_files():
+    inside = {path.name for path in (ROOT / "src" / "specctrl").iterdir() if path.name != "__pycache__"}
+    assert ROOMS | {"__init__.py", "rules.py"} == inside
+
+
+def test_every_contract_holds():
+    done = lint(ROOT)
+    assert (0, "") == (done.returncode, done.stderr), done.stdout
+
+
+@pytest.mark.parametrize(("module", "line", "broken"), [
+    ("specctrl.model.contract", "import specctrl.scenario.machine", "Each floor imports only what is below it BROKEN"),
+    ("specctrl.model.words", "import specctrl.model.contract", "Inside the model, from the page's words up BROKEN"),
+    ("specctrl.model.kvm.state", "import specctrl.model.kvm.nested", "A vCPU is built in floors BROKEN"),
+    ("specctrl.proof.symbolic", "import specctrl.proof.prove", "Inside the proofs BROKEN"),
+    ("specctrl.cli.command", "import specctrl.cli.main", "No circle anywhere BROKEN"),
+    ("specctrl.model.contract", "import z3", "a browser lacks BROKEN"),
+])
+def test_a_planted_import_breaks_its_contract(tmp_path, module, line, broken):
+    assert broken in " ".join(planted(tmp_path, module, line).split())
+
+
+def test_the_core_imports_the_standard_library_alone_and_nothing_of_it_that_a_browser_lacks():
+    graph = grimp.build_graph("specctrl", include_external_packages=True, cache_dir=None)
+    core = {name for name in graph.modules if name.startswith(CORE)}
+    outside = {name for module in core for name in graph.find_modules_directly_imported_by(module)
+               if not name.startswith("specctrl")}
+    assert "dataclasses" in outside  # so they are seen at all
+    assert set() == outside - sys.stdlib_module_names
+    assert set() == outside & NOT_IN_A_BROWSER
