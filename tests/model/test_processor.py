@@ -3,7 +3,7 @@
 import pytest
 
 from helpers import ALL_BITS, BIT_63, outcome
-from specctrl.model.outcomes import Fault, VmEntryFailed, VmExit, VmxAbort, VmxInstructionError
+from specctrl.model.outcomes import Fault, Misuse, VmEntryFailed, VmExit, VmxAbort, VmxInstructionError
 from specctrl.model.processor import LogicalProcessor, Vmcs
 
 
@@ -121,6 +121,18 @@ class TestFields:
         assert (12, Vmcs()) == (error.value.number, fields)
 
 
+    @pytest.mark.parametrize(("access", "control", "field"), [
+        ("write_guest_field", "has_entry_load", "guest_spec_ctrl"), ("write_host_field", "has_exit_load", "host_spec_ctrl"),
+    ])
+    def test_guest_and_host_field_exist_with_the_control_that_loads_them(self, access, control, field):
+        fields = Vmcs()
+        with pytest.raises(VmxInstructionError) as error:
+            getattr(processor(), access)(fields, 0x1)
+        assert (12, Vmcs()) == (error.value.number, fields)
+        getattr(processor(**{control: True}), access)(fields, ALL_BITS)
+        assert ALL_BITS == getattr(fields, field)
+
+
 class TestVmEntry:
     """VM entry."""
 
@@ -145,16 +157,67 @@ class TestVmEntry:
             cpu.vm_entry(vmcs())
         assert (7, False) == (error.value.number, cpu.non_root)
 
-    def test_the_load_area_writes_the_register_and_no_shadow(self):
-        cpu, fields = processor(0x1), vmcs(mask=0x400, entry_load=True, entry_load_value=0x404)
+    def test_the_load_area_writes_the_register_where_the_control_is_0(self):
+        cpu, fields = processor(0x1), vmcs(control=False, entry_load=True, entry_load_value=0x404)
         cpu.vm_entry(fields)
-        assert (0x404, 0) == (cpu.spec_ctrl, fields.spec_ctrl_shadow)
+        assert (0x404, True) == (cpu.spec_ctrl, cpu.non_root)
+
+    def test_what_the_load_area_loads_under_the_control_has_no_value_here(self):
+        with pytest.raises(Misuse, match="undefined"):
+            processor(0x1).vm_entry(vmcs(mask=0x400, entry_load=True, entry_load_value=0x404))
 
     def test_a_refused_value_in_the_load_area_fails_the_entry(self):
         cpu = processor(0x1)
         with pytest.raises(VmEntryFailed):
             cpu.vm_entry(vmcs(mask=ALL_BITS, entry_load=True, entry_load_value=0x8))
         assert (0x1, False) == (cpu.spec_ctrl, cpu.non_root)
+
+    def test_the_guest_state_field_is_loaded_whatever_mask_and_shadow_hold(self):
+        cpu = processor(0x1, has_entry_load=True)
+        cpu.vm_entry(vmcs(mask=0x400, shadow=0x2, load_on_entry=True, guest_spec_ctrl=0x404))
+        assert (0x404, True) == (cpu.spec_ctrl, cpu.non_root)
+
+    def test_the_guest_state_field_is_left_alone_while_its_control_is_0(self):
+        cpu = processor(0x1, has_entry_load=True)
+        cpu.vm_entry(vmcs(guest_spec_ctrl=0x404))
+        assert 0x1 == cpu.spec_ctrl
+
+    def test_the_load_area_comes_after_the_guest_state_field(self):
+        cpu = processor(0x1, has_entry_load=True)
+        cpu.vm_entry(vmcs(control=False, load_on_entry=True, guest_spec_ctrl=0x4, entry_load=True, entry_load_value=0x2))
+        assert 0x2 == cpu.spec_ctrl
+
+    @pytest.mark.parametrize("fields", [
+        {"load_on_entry": True, "guest_spec_ctrl": 0x8},
+        {"entry_load": True, "entry_load_value": 0x8},
+        {"load_on_entry": True, "guest_spec_ctrl": 0x4, "entry_load": True, "entry_load_value": 0x8},
+    ])
+    def test_an_entry_that_fails_late_loads_the_host_s_state(self, fields):
+        cpu = processor(0x1, has_entry_load=True, has_exit_load=True)
+        with pytest.raises(VmEntryFailed):
+            cpu.vm_entry(vmcs(**fields, load_on_exit=True, host_spec_ctrl=0x401))
+        assert (0x401, False) == (cpu.spec_ctrl, cpu.non_root)
+
+    def test_an_entry_that_fails_late_without_a_host_value_keeps_what_was_loaded(self):
+        cpu = processor(0x1, has_entry_load=True)
+        with pytest.raises(VmEntryFailed):
+            cpu.vm_entry(vmcs(load_on_entry=True, guest_spec_ctrl=0x4, entry_load=True, entry_load_value=0x8))
+        assert (0x4, False) == (cpu.spec_ctrl, cpu.non_root)
+
+    @pytest.mark.parametrize(("fields", "number"), [
+        ({"load_on_entry": True}, 7), ({"load_on_exit": True}, 7),
+    ])
+    def test_a_load_control_that_the_processor_lacks_is_error_7(self, fields, number):
+        cpu = processor(0x1)
+        with pytest.raises(VmxInstructionError) as error:
+            cpu.vm_entry(vmcs(**fields))
+        assert (number, 0x1, False) == (error.value.number, cpu.spec_ctrl, cpu.non_root)
+
+    def test_a_host_state_field_with_a_reserved_bit_is_error_8(self):
+        cpu = processor(0x1, has_exit_load=True)
+        with pytest.raises(VmxInstructionError) as error:
+            cpu.vm_entry(vmcs(load_on_exit=True, host_spec_ctrl=0x8))
+        assert (8, 0x1, False) == (error.value.number, cpu.spec_ctrl, cpu.non_root)
 
 
 class TestVmExit:
@@ -167,9 +230,40 @@ class TestVmExit:
 
     def test_the_store_area_receives_the_register_before_the_load_area_writes_it(self):
         cpu = processor(0x401, non_root=True)
-        fields = vmcs(mask=0x400, shadow=0x1, exit_store=True, exit_load=True, exit_load_value=0x2)
+        fields = vmcs(control=False, exit_store=True, exit_load=True, exit_load_value=0x2)
         cpu.vm_exit(fields)
-        assert (0x401, 0x2, 0x1) == (fields.exit_store_value, cpu.spec_ctrl, fields.spec_ctrl_shadow)
+        assert (0x401, 0x2) == (fields.exit_store_value, cpu.spec_ctrl)
+
+    def test_what_the_store_area_receives_under_the_control_has_no_value_here(self):
+        with pytest.raises(Misuse, match="undefined"):
+            processor(0x401, non_root=True).vm_exit(vmcs(mask=0x400, shadow=0x1, exit_store=True))
+
+    def test_a_store_area_aborts_where_there_is_no_msr(self):
+        cpu = LogicalProcessor(0, has_spec_ctrl=False, has_control=False, non_root=True)
+        assert isinstance(outcome(cpu.vm_exit, Vmcs(exit_store=True)), VmxAbort)
+        assert not cpu.non_root
+
+    def test_the_load_area_writes_the_register_under_the_control_too(self):
+        cpu, fields = processor(0x401, non_root=True), vmcs(mask=0x400, shadow=0x1, exit_load=True, exit_load_value=0x2)
+        cpu.vm_exit(fields)
+        assert (0x2, 0x1) == (cpu.spec_ctrl, fields.spec_ctrl_shadow)
+
+    def test_the_register_is_saved_wherever_it_could_be_loaded_from_there(self):
+        for loads in (False, True):
+            cpu, fields = processor(0x401, non_root=True, has_entry_load=True), vmcs(shadow=0x1, load_on_entry=loads)
+            cpu.vm_exit(fields)
+            assert (0x401, 0x401, 0x1) == (fields.guest_spec_ctrl, cpu.spec_ctrl, fields.spec_ctrl_shadow)
+
+    def test_without_that_control_the_guest_state_field_is_not_written(self):
+        cpu, fields = processor(0x401, non_root=True), vmcs()
+        cpu.vm_exit(fields)
+        assert 0 == fields.guest_spec_ctrl
+
+    def test_the_host_state_field_is_loaded_and_then_the_load_area(self):
+        for area, after in ((False, 0x401), (True, 0x2)):
+            cpu = processor(0x404, non_root=True, has_exit_load=True)
+            cpu.vm_exit(vmcs(load_on_exit=True, host_spec_ctrl=0x401, exit_load=area, exit_load_value=0x2))
+            assert after == cpu.spec_ctrl
 
     def test_a_refused_value_in_the_load_area_aborts(self):
         cpu = processor(0x1, non_root=True)

@@ -21,6 +21,8 @@ CONSTANT = {
     "cpu.writable",
     "cpu.has_spec_ctrl",
     "cpu.has_control",
+    "cpu.has_entry_load",
+    "cpu.has_exit_load",
     "cpu.entry_loads_shadow",
     *(
         f"{vmcs}.{field}"
@@ -34,6 +36,10 @@ CONSTANT = {
             "exit_store_value",
             "exit_load",
             "exit_load_value",
+            "load_on_entry",
+            "guest_spec_ctrl",
+            "load_on_exit",
+            "host_spec_ctrl",
         )
     ),
 }

@@ -90,7 +90,7 @@ class VmExit(Exception):
 
 
 class VmxInstructionError(Exception):
-    """A VMX instruction fails; ``number`` is the VM-instruction error (7: control field, 12: unsupported field)."""
+    """A VMX instruction fails; ``number`` is the VM-instruction error (7 control, 8 host state, 12 no such field)."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -98,7 +98,7 @@ class VmxInstructionError(Exception):
 
 
 class VmEntryFailed(Exception):
-    """VM entry fails while the VM-entry MSR-load area is performed (exit reason 34)."""
+    """VM entry fails at a guest-state field (exit reason 33) or in the VM-entry MSR-load area (34); the host runs."""
 
 
 class MsrRefused(Exception):

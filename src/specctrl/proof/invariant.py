@@ -46,7 +46,7 @@ def invariant(vcpu: Vcpu) -> dict[str, Term]:
     parts = {
         "the processor is the host's, and the control is 1 in both VMCSs exactly where it exists":
             belongs_to_host(vcpu),
-        "KVM's VMCSs use a bitmap, and none of their MSR areas has the MSR": z3.And(
+        "KVM's VMCSs use a bitmap, none of their MSR areas has the MSR, and neither control that loads it is 1": z3.And(
             [own_controls(vmcs) for vmcs in (vcpu.vmcs01, vcpu.vmcs02)]),
         "vmcs01 intercepts exactly the directions that KVM does not pass through or the filter denies": z3.And(
             [flag_term(intercepted) == z3.Not(z3.And(
@@ -100,8 +100,8 @@ def belongs_to_host(vcpu: Vcpu) -> Term:
 
 
 def own_controls(vmcs: Vmcs) -> Term:
-    """The term that a VMCS of KVM's has a bitmap and no MSR area."""
-    areas = (vmcs.entry_load, vmcs.exit_store, vmcs.exit_load)
+    """The term that a VMCS of KVM's has a bitmap, no MSR area, and neither control "load IA32_SPEC_CTRL"."""
+    areas = (vmcs.entry_load, vmcs.exit_store, vmcs.exit_load, vmcs.load_on_entry, vmcs.load_on_exit)
     return z3.And(flag_term(vmcs.use_msr_bitmap), *(z3.Not(flag_term(area)) for area in areas))
 
 
