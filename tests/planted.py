@@ -6,7 +6,7 @@ from specctrl.model.kvm.state import Loaded
 from specctrl.model.kvm.variant import Variant
 from specctrl.model.kvm.vcpu import Vcpu
 from specctrl.model.registers import MITIGATION_CTRL_SUPPORT, VALID_MITIGATION_CTRL
-from specctrl.model.words import is_subset, merge
+from specctrl.model.words import is_subset
 
 
 class D1(Vcpu):
@@ -95,18 +95,16 @@ class D10Offered(Vcpu):
 
 
 class D18(Vcpu):
-    """The saved value is computed from mask and value, not read."""
+    """The host's restore is decided by the computed value, not by what the register holds."""
 
-    def save_spec_ctrl(self):
-        Vcpu.save_spec_ctrl(self)
-        if self.cpu.has_control and not self.vmcs.write_intercepted:
-            self.saved = merge(self.guest_view, self.force_mask, self.force_value)
+    def restore_host_spec_ctrl(self, held):
+        Vcpu.restore_host_spec_ctrl(self, self.saved)
 
 
 class D18WithDrift(D1):
     """D18 where the MASK field drifts."""
 
-    save_spec_ctrl = D18.save_spec_ctrl
+    restore_host_spec_ctrl = D18.restore_host_spec_ctrl
 
 
 class D21(Vcpu):

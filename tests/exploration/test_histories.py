@@ -76,9 +76,9 @@ class WatchedVcpu(Vcpu):
 
     __slots__ = ()
 
-    def restore_host_spec_ctrl(self) -> None:
+    def restore_host_spec_ctrl(self, held: int) -> None:
         assert self.saved == self.cpu.spec_ctrl, "saved is not what the processor holds"
-        Vcpu.restore_host_spec_ctrl(self)
+        Vcpu.restore_host_spec_ctrl(self, held)
         assert self.host.spec_ctrl == self.cpu.spec_ctrl, "the host did not get its value back"
 
 

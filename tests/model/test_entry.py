@@ -6,9 +6,12 @@ import pytest
 
 from helpers import BIT_63, FORCE, GP, ICE_LAKE, MC, SC, SPR, SPR_WITHOUT_CONTROL, WITHOUT_MSR, machine, outcome, seen
 from specctrl.model.kvm.state import Loaded, VcpuState
+from specctrl.model.kvm.variant import Assumptions
 from specctrl.model.kvm.vcpu import Vcpu
+from specctrl.model.kvm.vm import Vm
 from specctrl.model.outcomes import HostFault
-from specctrl.model.parts import Host, features_from_names, resolve_host
+from specctrl.model.parts import Host, features_from_names, guest_features, resolve_host
+from specctrl.model.posted import RFC_V3
 
 
 def vcpu(host: Host = SPR, **options: object) -> Vcpu:
@@ -184,9 +187,17 @@ class TestEnterGuest:
         target.enter_guest()
         assert 0 == target.cpu.spec_ctrl
 
-    def test_nothing_is_written_where_saved_and_host_value_are_the_same(self):
-        """The comparison is with the host's variable; defect D1 lives on that."""
+    def test_a_register_that_drifted_from_the_host_s_variable_is_noticed(self):
         target = vcpu()
+        target.saved = target.host.spec_ctrl
+        target.cpu.spec_ctrl = 0x1
+        assert not target.register_is_saved()
+        target.enter_guest()
+        assert target.host.spec_ctrl == target.cpu.spec_ctrl
+
+    def test_as_posted_the_comparison_is_with_the_host_s_variable(self):
+        """Defect D1 lives on that."""
+        target = RFC_V3.make_vcpu(Vm(SPR), guest_features(SPR.features), Assumptions())
         target.saved = target.host.spec_ctrl
         target.cpu.spec_ctrl = 0x1
         target.enter_guest()
@@ -221,13 +232,21 @@ class TestExitGuest:
         target.exit_guest()
         assert (0x405, 0x5, 0x401) == (target.saved, target.guest_view, target.cpu.spec_ctrl)
 
-    def test_the_register_counts_where_it_differs_from_the_computed_value(self):
+    def test_the_register_decides_what_the_host_gets_and_not_what_the_guest_does(self):
         made = machine(mask=0x400, value=0x400)
         made.wrmsr(msr=SC, value=1)
         target = made.vcpus[0]
-        target.cpu.spec_ctrl = 0x1
+        target.cpu.spec_ctrl = 0x1  # what an NMI left
         target.exit_guest()
-        assert (0x1, 0x401) == (target.saved, target.cpu.spec_ctrl)
+        assert (0x401, 0x1, 0x401) == (target.saved, target.guest_view, target.cpu.spec_ctrl)
+
+    def test_without_the_control_the_register_is_the_only_copy_of_the_view(self):
+        made = machine(SPR_WITHOUT_CONTROL)
+        made.wrmsr(msr=SC, value=1)
+        target = made.vcpus[0]
+        target.cpu.spec_ctrl = 0x4
+        target.exit_guest()
+        assert (0x4, 0x4, 0x401) == (target.saved, target.guest_view, target.cpu.spec_ctrl)
 
     def test_while_writes_are_intercepted_saved_and_view_stand(self):
         target = vcpu(mask=0x400, value=0x400)
@@ -247,7 +266,7 @@ class TestExitGuest:
         target = vcpu(resolve_host(host))
         target.saved = 0x1
         target.cpu.spec_ctrl = 0x5
-        target.restore_host_spec_ctrl()
+        target.restore_host_spec_ctrl(0x1)
         assert expected == target.cpu.spec_ctrl
 
     def test_without_the_msr_nothing_is_read_or_written(self):

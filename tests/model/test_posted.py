@@ -69,18 +69,18 @@ class TestOverrides:
 
 PLANTED = {
     "defect.mask.guest-unprotected": ("write_mitigation_ctrl",),
-    "defect.mask.host-unprotected": ("write_mitigation_ctrl", "save_spec_ctrl"),
+    "defect.mask.host-unprotected": ("write_mitigation_ctrl", "save_spec_ctrl", "restore_host_spec_ctrl"),
     "defect.zeros.guest-sets": ("write_spec_ctrl",),
-    "defect.zeros.host-keeps": ("write_spec_ctrl", "save_spec_ctrl"),
+    "defect.zeros.host-keeps": ("write_spec_ctrl", "save_spec_ctrl", "restore_host_spec_ctrl"),
     "defect.no-control.not-forced": ("write_mitigation_ctrl",),
     "defect.no-control.view-lost": ("write_mitigation_ctrl", "write_spec_ctrl", "save_spec_ctrl"),
     "defect.no-control.list": ("update_interception",),
     "defect.shadow-not-pending.smm": ("load_vmcs",),
-    "defect.shadow-not-pending.host-unprotected": ("load_vmcs", "save_spec_ctrl"),
+    "defect.shadow-not-pending.host-unprotected": ("load_vmcs", "save_spec_ctrl", "restore_host_spec_ctrl"),
     "defect.failed-entry.view": ("abandon_entry",),
-    "defect.failed-entry.host-unprotected": ("abandon_entry", "save_spec_ctrl"),
+    "defect.failed-entry.host-unprotected": ("abandon_entry", "save_spec_ctrl", "restore_host_spec_ctrl"),
     "defect.report-elsewhere.list": ("write_mitigation_ctrl",),
-    "defect.report-elsewhere.restore": ("write_mitigation_ctrl", "save_spec_ctrl"),
+    "defect.report-elsewhere.restore": ("write_mitigation_ctrl", "save_spec_ctrl", "restore_host_spec_ctrl"),
     "defect.refused-values.first-write": ("write_spec_ctrl",),
     "defect.init.report-stays": ("init_reset",),
     "defect.enumeration.not-offered": ("write_mitigation_ctrl",),
@@ -106,7 +106,8 @@ class TestPlanted:
         bits = IBRS | BHI_DIS_S
         for world in worlds(bits, [HOSTS["sapphire-rapids"]], [(0, 0), (bits, BHI_DIS_S)]):
             events = all_events(world, bits, [])
-            found = Search(with_overrides("save_spec_ctrl"), world, events, forgets=True).run()
+            computed = with_overrides("save_spec_ctrl", "restore_host_spec_ctrl")
+            found = Search(computed, world, events, forgets=True).run()
             assert found.violations == {}
 
 

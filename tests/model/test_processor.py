@@ -122,7 +122,8 @@ class TestFields:
 
 
     @pytest.mark.parametrize(("access", "control", "field"), [
-        ("write_guest_field", "has_entry_load", "guest_spec_ctrl"), ("write_host_field", "has_exit_load", "host_spec_ctrl"),
+        ("write_guest_field", "has_entry_load", "guest_spec_ctrl"),
+        ("write_host_field", "has_exit_load", "host_spec_ctrl"),
     ])
     def test_guest_and_host_field_exist_with_the_control_that_loads_them(self, access, control, field):
         fields = Vmcs()
@@ -184,7 +185,8 @@ class TestVmEntry:
 
     def test_the_load_area_comes_after_the_guest_state_field(self):
         cpu = processor(0x1, has_entry_load=True)
-        cpu.vm_entry(vmcs(control=False, load_on_entry=True, guest_spec_ctrl=0x4, entry_load=True, entry_load_value=0x2))
+        area = {"entry_load": True, "entry_load_value": 0x2}
+        cpu.vm_entry(vmcs(control=False, load_on_entry=True, guest_spec_ctrl=0x4, **area))
         assert 0x2 == cpu.spec_ctrl
 
     @pytest.mark.parametrize("fields", [

@@ -97,10 +97,10 @@ def watched(vcpu: type[Vcpu]) -> type[Vcpu]:
     class Watched(vcpu):  # type: ignore[valid-type,misc]  # the class is the variant's own
         __slots__ = ()
 
-        def restore_host_spec_ctrl(self) -> None:
+        def restore_host_spec_ctrl(self, held: int) -> None:
             if self.saved != self.cpu.spec_ctrl:
                 NOTES.append("saved_is_hardware")
-            vcpu.restore_host_spec_ctrl(self)
+            vcpu.restore_host_spec_ctrl(self, held)
             if self.cpu.spec_ctrl != self.vm.host.spec_ctrl:
                 NOTES.append("host_value_after_exit")
 

@@ -48,7 +48,11 @@ class PostedVcpu(Vcpu):
         """There is no form of the capability for a vCPU: Errno(EINVAL)."""
         raise Errno(errno.EINVAL)
 
-    def save_spec_ctrl(self) -> None:
+    def register_is_saved(self) -> bool:
+        """vmenter.S, which the patches leave as it was: the host's variable is compared, not its register."""
+        return bool(self.saved == self.host.spec_ctrl)
+
+    def save_spec_ctrl(self, held: int) -> None:
         """vmx_spec_ctrl_restore_host, the save (p1, p2): computed from mask and value, not read (D1, D18)."""
         if self.vmcs.write_intercepted:
             return
@@ -56,7 +60,11 @@ class PostedVcpu(Vcpu):
             self.guest_view = self.cpu.read_shadow(self.vmcs)
             self.saved = (self.guest_view & ~self.force_mask) | self.force_value
         else:
-            self.saved = self.cpu.rdmsr()
+            self.saved = held
+
+    def restore_host_spec_ctrl(self, held: int) -> None:
+        """vmx_spec_ctrl_restore_host (p1): the computed value decides, not the register (D1, D2, D18)."""
+        Vcpu.restore_host_spec_ctrl(self, self.saved)
 
     def update_interception(self) -> None:
         """vmx_enable_intercept_for_msr and its opposite: vmcs01's bitmap only (D3, the load-list case)."""

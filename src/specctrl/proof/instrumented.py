@@ -169,9 +169,9 @@ def watched(variant: Variant) -> Variant:
             effects(base.merge_bitmap, self)
             self.merged = (self.vmcs02.intercept_read, self.vmcs02.intercept_write)
 
-        def restore_host_spec_ctrl(self) -> None:
+        def restore_host_spec_ctrl(self, held: int) -> None:
             self.exits = (*getattr(self, "exits", ()), (self.saved, self.cpu.spec_ctrl))
-            base.restore_host_spec_ctrl(self)
+            base.restore_host_spec_ctrl(self, held)
 
         def emulate_rdmsr(self, msr: int) -> Any:
             try:

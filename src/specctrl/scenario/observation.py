@@ -109,7 +109,7 @@ def intercepted(vcpu: Vcpu) -> bool:
 
 def effective(vcpu: Vcpu) -> int:
     """The processor's IA32_SPEC_CTRL while this guest runs: now, or after the entry that would come next."""
-    if vcpu.in_guest or not vcpu.host.has_spec_ctrl or vcpu.saved == vcpu.host.spec_ctrl:
+    if vcpu.in_guest or not vcpu.host.has_spec_ctrl or vcpu.register_is_saved():
         return vcpu.cpu.spec_ctrl
     return vcpu.saved
 

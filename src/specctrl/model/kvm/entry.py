@@ -111,15 +111,15 @@ class VcpuEntry(VcpuState):
     # ---- VM entry and VM exit
 
     def enter_guest(self) -> None:
-        """VM entry, unless the guest runs already: load the guest's value if it differs from the host's.
+        """VM entry, unless the guest runs already: load the saved value, unless the register holds it.
 
         HostFault(#GP) if the processor refuses the saved value: nothing catches it in the entry code.
 
-        Source: Linux, vmenter.S (the comparison is with the host's *variable*); defect D21.
+        Source: Linux, vmenter.S; defect D21.
         """
         if self.in_guest:
             return
-        if self.host.has_spec_ctrl and self.saved != self.host.spec_ctrl:
+        if self.host.has_spec_ctrl and not self.register_is_saved():
             try:
                 self.cpu.wrmsr(self.saved)
             except Fault:
@@ -128,38 +128,58 @@ class VcpuEntry(VcpuState):
         self.nested_run_pending = False
         self.has_run = True
 
-    def exit_guest(self) -> None:
-        """VM exit to the host, unless KVM runs already: save what the guest left, give the host its value.
+    def register_is_saved(self) -> bool:
+        """Before an entry: whether the register holds the saved value.
 
-        Source: Linux, vmenter.S and vmx_spec_ctrl_restore_host; RFC v3 p1, p2.
+        It can do so only if that value is the host's; then the register is read, for the host's variable may be
+        wrong about it: a suspend to RAM, or a write that went past the variable.
+
+        Source: Linux, vmenter.S, compares with the variable alone; commit 66065157420c (S3 cleared the register).
+        """
+        return bool(self.saved == self.host.spec_ctrl and self.saved == self.cpu.rdmsr())
+
+    def exit_guest(self) -> None:
+        """VM exit to the host, unless KVM runs already.
+
+        Source: Linux, vmenter.S.
         """
         if not self.in_guest:
             return
         self.cpu.vm_exit(self.vmcs)
+        self.after_exit()
+
+    def after_exit(self) -> None:
+        """What KVM does first: save what the guest left, give the host its value.
+
+        The register is read, unless the guest could not write it; between the exit and this read an NMI may run.
+
+        Source: Linux, vmenter.S and vmx_spec_ctrl_restore_host; RFC v3 p1, p2.
+        """
         if self.host.has_spec_ctrl:
-            self.save_spec_ctrl()
-            self.restore_host_spec_ctrl()
+            held = self.saved if self.vmcs.write_intercepted else self.cpu.rdmsr()
+            self.save_spec_ctrl(held)
+            self.restore_host_spec_ctrl(held)
 
-    def save_spec_ctrl(self) -> None:
-        """After an exit: take over what the guest may have changed without one.
+    def save_spec_ctrl(self, held: int) -> None:
+        """After an exit: take over what the guest may have changed without one; ``held`` is what the register holds.
 
-        ``saved`` is what the processor holds, read rather than computed; the view is the SHADOW field,
-        or the same value on a host without the control.  While writes are intercepted both stand.
+        The view is the SHADOW field, or the register on a host without the control; the saved value follows from
+        view and pair, so that nothing but the guest changes it.  While writes are intercepted both stand.
 
         Source: RFC v3 p1, p2; repairs D1, D18.
         """
         if self.vmcs.write_intercepted:
             return
-        self.saved = self.cpu.rdmsr()
         if self.cpu.has_control:
             self.guest_view = self.cpu.read_shadow(self.vmcs)
         else:
-            self.guest_view = self.saved
+            self.guest_view = held
+        self.saved = merge(self.guest_view, self.force_mask, self.force_value)
 
-    def restore_host_spec_ctrl(self) -> None:
-        """After an exit: write the host's value back iff it differs; always on a legacy-IBRS host.
+    def restore_host_spec_ctrl(self, held: int) -> None:
+        """After an exit: write the host's value unless the register holds it; always on a legacy-IBRS host.
 
         Source: Linux, vmx_spec_ctrl_restore_host.
         """
-        if self.saved != self.host.spec_ctrl or self.host.legacy_ibrs:
+        if held != self.host.spec_ctrl or self.host.legacy_ibrs:
             self.cpu.wrmsr(self.host.spec_ctrl)

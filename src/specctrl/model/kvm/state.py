@@ -78,7 +78,7 @@ class VcpuState:
 
     # IA32_SPEC_CTRL.
     guest_view: int = 0  # what the guest wrote and reads, as of the last exit
-    saved: int = 0  # what the next VM entry loads; after an exit, what the processor held
+    saved: int = 0  # what the processor holds while the guest runs: view and pair merged, as of the last exit
     passthrough: bool = False  # whether KVM wants the guest to access the MSR without an exit
 
     # The virtual MSRs, and the MSR that announces them.
