@@ -13,14 +13,17 @@ from specctrl.model.guest import (
     Os,
     Software,
     SpectreBhi,
+    SpectreV2,
     boot,
     choose,
+    enter_kernel,
+    leave_kernel,
     report,
     wanted_report,
 )
 from specctrl.model.outcomes import GP, Fault, Misuse
 from specctrl.model.parts import Features
-from specctrl.model.registers import ARCH_CAP_RRSBA
+from specctrl.model.registers import ARCH_CAP_BHI_NO, ARCH_CAP_ITS_NO, ARCH_CAP_RRSBA
 from specctrl.scenario.machine import Machine
 
 LEVELLED = Features(spec_ctrl=True, stibp=True, ssbd=True, arch_capabilities=True)
@@ -85,6 +88,47 @@ class TestChoose:
         assert chosen.wants_bhi is (kernel.spectre_bhi is SpectreBhi.ON)
 
 
+    @pytest.mark.parametrize(("version", "capabilities", "writes", "at_entry", "ibhf", "thunks"), [
+        ("6.3", 0, (1,), "none", False, False),
+        ("6.9", 0, (1,), "short", False, False),
+        ("6.9", ARCH_CAP_BHI_NO, (1,), "none", False, False),
+        ("6.15", 0, (1,), "short", True, True),
+        ("6.15", ARCH_CAP_BHI_NO, (1,), "short", True, True),
+        ("6.15", ARCH_CAP_ITS_NO, (1,), "short", True, False),
+        ("any", ARCH_CAP_BHI_NO, (1,), "short", True, False),
+    ])
+    def test_a_version(
+        self, version: str, capabilities: int, writes: tuple[int, ...], at_entry: str, ibhf: bool, thunks: bool
+    ) -> None:
+        chosen = choose(Kernel(version=version), LEVELLED, capabilities)
+        assert (chosen.spec_ctrl, chosen.at_entry.value, chosen.ibhf, chosen.its_thunks) == (
+            writes, at_entry, ibhf, thunks)
+
+    @pytest.mark.parametrize(("mode", "writes", "retpoline", "relies", "legacy"), [
+        ("eibrs", (1, 0x401), False, True, False),
+        ("retpoline", (0x40,), True, False, False),
+        ("eibrs,retpoline", (1, 0x41), True, True, False),
+        ("ibrs", (1, 0x401), False, True, True),
+        ("off", (0x400,), False, False, False),
+    ])
+    def test_a_setting_of_spectre_v2(
+        self, mode: str, writes: tuple[int, ...], retpoline: bool, relies: bool, legacy: bool
+    ) -> None:
+        chosen = choose(Kernel(spectre_v2=SpectreV2(mode)), WITH_BOTH, ARCH_CAP_RRSBA)
+        assert (chosen.spec_ctrl, chosen.retpoline, chosen.relies_on_ibrs, chosen.writes_at_entry) == (
+            writes, retpoline, relies, legacy)
+
+    def test_what_linux_does_not_manage_is_kept_and_the_rest_is_chosen_anew(self) -> None:
+        chosen = choose(Kernel(), LEVELLED, 0, found=0x497)
+        assert (chosen.spec_ctrl, chosen.kept) == ((0x91,), 0x90)
+
+    def test_ibhf_stands_where_the_history_is_cleared_at_all(self) -> None:
+        for bhi in SpectreBhi:
+            chosen = choose(Kernel(spectre_bhi=bhi), LEVELLED, 0)
+            assert chosen.ibhf is (bhi is SpectreBhi.ON)
+        assert choose(Kernel(spectre_bhi=SpectreBhi.VMEXIT), WITH_BOTH, 0).ibhf, "BHI_DIS_S is used"
+
+
 class TestReport:
     """MSR_VIRTUAL_MITIGATION_CTRL."""
 
@@ -121,17 +165,17 @@ class TestBoot:
         cpu = announced()
         cpu.msrs[0x10A] = 0
         boot(Kernel(reports=True), cpu)
-        assert cpu.accesses == [("read", 0x10A), ("write", 0x48, 1)]
+        assert cpu.accesses == [("read", 0x10A), ("read", 0x48), ("write", 0x48, 1)]
 
     def test_without_its_cpuid_bit_the_capabilities_are_not_read(self) -> None:
         cpu = announced(Features(spec_ctrl=True))
         boot(Kernel(reports=True), cpu)
-        assert cpu.accesses == [("write", 0x48, 1)]
+        assert cpu.accesses == [("read", 0x48), ("write", 0x48, 1)]
 
     def test_a_kernel_that_does_not_report_reads_no_virtual_msr(self) -> None:
         cpu = announced()
         boot(Kernel(), cpu)
-        assert cpu.accesses == [("read", 0x10A), ("write", 0x48, 1)]
+        assert cpu.accesses == [("read", 0x10A), ("read", 0x48), ("write", 0x48, 1)]
 
     @pytest.mark.parametrize(("which", "wrote"), [
         (KernelCpu.BOOT, [(0x48, 1), (0x48, 0x401), (0x50000002, 0)]),
@@ -146,8 +190,23 @@ class TestBoot:
     def test_a_fault_is_survived(self) -> None:
         cpu = FakeCpu(WITH_BOTH, _10a=BIT_63)
         boot(Kernel(reports=True), cpu)
-        assert cpu.accesses == [("read", 0x10A), ("read", 0x50000000)]
+        assert cpu.accesses == [("read", 0x10A), ("read", 0x48), ("read", 0x50000000)]
         assert cpu.msrs == {0x10A: BIT_63}
+
+    def test_a_kernel_keeps_on_every_cpu_what_the_boot_cpu_found(self) -> None:
+        first, second = FakeCpu(LEVELLED, _48=0x95, _10a=0), FakeCpu(LEVELLED, _48=0x0, _10a=0)
+        software = boot(Kernel(), first)
+        boot(Kernel(), second, KernelCpu.SECONDARY, software.kept)
+        assert (first.msrs[0x48], second.msrs[0x48]) == (0x91, 0x91)
+
+    def test_legacy_ibrs_writes_on_the_way_in_and_out(self) -> None:
+        for mode, inside, outside in (("ibrs", 0x1, 0x0), ("eibrs", 0x1, 0x1)):
+            cpu = FakeCpu(LEVELLED, _48=0, _10a=0)
+            software = boot(Kernel(spectre_v2=SpectreV2(mode)), cpu)
+            leave_kernel(cpu, software)
+            assert cpu.msrs[0x48] == outside
+            enter_kernel(cpu, software)
+            assert cpu.msrs[0x48] == inside
 
     def test_a_secondary_cpu_writes_zero_too_but_never_a_hidden_msr(self) -> None:
         cpu = FakeCpu(LEVELLED, _48=5, _10a=0)
@@ -163,10 +222,19 @@ class TestKeys:
 
     def test_there_and_back(self) -> None:
         for os, sequence, bhi in product(Os, BhbSequence, SpectreBhi):
-            kernel = Kernel(os, True, sequence, True, "never", bhi)
+            kernel = Kernel(os=os, reports=True, sequence=sequence, retpoline=True, bhi_dis_s="never", spectre_bhi=bhi)
             assert Kernel.from_keys(kernel.as_keys()) == kernel
 
-    @pytest.mark.parametrize("wrong", [{"bhi_dis_s": "perhaps"}, {"os": "plan9"}, {"sequence": "shorter"}])
+    def test_a_key_that_is_not_given_is_as_in_a_plain_linux(self) -> None:
+        assert Kernel.from_keys({"os": "linux"}) == Kernel()
+
+    def test_two_keys_that_contradict_each_other_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="contradict each other"):
+            Kernel.from_keys({"os": "linux", "retpoline": True, "spectre_v2": "ibrs"})
+
+    @pytest.mark.parametrize("wrong", [
+        {"bhi_dis_s": "perhaps"}, {"os": "plan9"}, {"sequence": "shorter"}, {"version": "2.6"}, {"spectre_v2": "on"},
+    ])
     def test_what_is_no_kernel_is_refused(self, wrong: dict[str, str]) -> None:
         with pytest.raises(ValueError, match=next(iter(wrong.values()))):
             Kernel.from_keys({**Kernel().as_keys(), **wrong})

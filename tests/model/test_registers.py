@@ -77,9 +77,9 @@ class TestLayouts:
     def test_the_valid_sets_are_1_3_3(self):
         assert (1, 3, 3) == (VALID_ENUMERATION, VALID_MITIGATION_ENUM, VALID_MITIGATION_CTRL)
 
-    def test_arch_capabilities_has_the_three_bits_that_matter(self):
+    def test_arch_capabilities_has_the_four_bits_that_matter(self):
         fields = {field.name: field.low for field in REGISTERS["IA32_ARCH_CAPABILITIES"]}
-        assert {"RRSBA": 19, "BHI_NO": 20, "VIRTUAL_ENUM": 63} == fields
+        assert {"RRSBA": 19, "BHI_NO": 20, "ITS_NO": 62, "VIRTUAL_ENUM": 63} == fields
 
     def test_fields_do_not_overlap_and_fit_the_register(self):
         for register in REGISTERS.values():

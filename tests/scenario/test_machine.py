@@ -277,12 +277,15 @@ class TestObserve:
         made.exit()
         assert {"effective": 0x401, "saved": 0x401} == seen(made, "effective", "saved")
 
-    def test_where_the_entry_writes_nothing_the_register_stays(self):
-        made = machine()
+    @pytest.mark.parametrize(("variant", "expected"), [("spec", 0x401), ("rfc-v3", 1)])
+    def test_where_the_host_s_register_drifted_the_next_entry_mends_it_or_does_not(self, variant, expected):
+        made = machine(variant=variant)
         made.wrmsr(msr=SC, value=0x401)
         made.exit()
         made.vcpus[0].cpu.spec_ctrl = 1
-        assert {"effective": 1} == seen(made, "effective")
+        assert {"effective": expected} == seen(made, "effective")
+        made.rdmsr(msr=SC)
+        assert expected == made.vcpus[0].cpu.spec_ctrl
 
     def test_while_the_guest_runs_the_view_is_what_it_would_read(self):
         for host in (SPR, SPR_WITHOUT_CONTROL):

@@ -2,6 +2,10 @@
 
 Three things decide: the processor that it runs on, the value of IA32_SPEC_CTRL in effect while it runs, and the
 software that it chose where it booted.
+
+Four attacks are looked at, those against which a kernel relies on something that this interface, a move, a reset or a
+VMM can take away.  An empty answer says that these four are stopped, never that a guest is safe: see
+:data:`NOT_LOOKED_AT`.
 """
 
 from dataclasses import dataclass, replace
@@ -9,7 +13,7 @@ from enum import Enum
 
 from specctrl.model.guest import BhbSequence, Software
 from specctrl.model.parts import Host
-from specctrl.model.registers import BHI_DIS_S, RRSBA_DIS_S
+from specctrl.model.registers import BHI_DIS_S, IBRS, RRSBA_DIS_S
 
 
 class Protection(Enum):
@@ -20,6 +24,30 @@ class Protection(Enum):
     RETPOLINE = "every indirect branch is a retpoline, and RRSBA behaviour is absent or disabled"
     SEQUENCE = "a sequence that works on this processor clears the history at each system call"
     NOTHING = "nothing stops it"
+
+
+class SameModeProtection(Enum):
+    """What keeps code that the kernel runs for a program, classic BPF, from attacking the kernel with its own history.
+
+    BHI_DIS_S does not: it separates modes, and here is one.  The value is the reasoning in words.
+    """
+
+    NOT_ASKED = "no program can have code run in this kernel, as far as is known"
+    NOT_AFFECTED = "the processor reports BHI_NO"
+    RETPOLINE = "every indirect branch is a retpoline, and RRSBA behaviour is absent or disabled"
+    SEQUENCE = "a sequence that works on this processor ends each classic BPF program"
+    IBHF = "IBHF ends each classic BPF program, and BHI_DIS_S, without which it does nothing, is in effect"
+    NOTHING = "nothing stops classic BPF, or IBHF stands there and BHI_DIS_S is not in effect"
+
+
+class BtiProtection(Enum):
+    """What keeps an attacker's branch targets (BTI) from the kernel; the value is the reasoning in words."""
+
+    NOT_RELIED_ON = "the kernel does not rely on IBRS"
+    IBRS = "IBRS, bit 0, is in effect"
+    RETPOLINE = "every indirect branch is a retpoline, and RRSBA behaviour is absent or disabled"
+    LEFT_KERNEL = "legacy IBRS: the guest is outside its kernel, which sets bit 0 on the way in"
+    NOTHING = "the kernel relies on IBRS, and bit 0 is not in effect"
 
 
 class RrsbaProtection(Enum):
@@ -41,6 +69,7 @@ class Overhead(Enum):
     SEQUENCE_INEFFECTIVE = "sequence-ineffective"
     SEQUENCE_TOO_LONG = "sequence-too-long"
     RRSBA_DIS_S_UNNEEDED = "rrsba-dis-s-unneeded"
+    ITS_THUNKS_UNNEEDED = "its-thunks-unneeded"
 
 
 OVERHEAD_MEANS: dict[Overhead, str] = {
@@ -51,11 +80,22 @@ OVERHEAD_MEANS: dict[Overhead, str] = {
     Overhead.SEQUENCE_INEFFECTIVE: "a sequence runs that does not work on this processor",
     Overhead.SEQUENCE_TOO_LONG: "the long sequence runs on a processor for which the short one would do",
     Overhead.RRSBA_DIS_S_UNNEEDED: "RRSBA_DIS_S is in effect, and there is no retpoline or no RRSBA behaviour",
+    Overhead.ITS_THUNKS_UNNEEDED: "the kernel avoids branches for ITS, which this processor does not have: show ITS_NO",
 }
 """Each overhead in words."""
 
 Known = Software | None
 """The software of a guest that has booted, or None: then nothing but the processor protects it."""
+
+NOT_LOOKED_AT: dict[str, str] = {
+    "SMT siblings": "STIBP of guest and host together, and which threads share a core",
+    "SSB": "which tasks ask for SSBD, and when the kernel sets it",
+    "VMSCAPE": "the host's userspace: an IBPB between guest and VMM, which no bit of IA32_SPEC_CTRL replaces",
+    "ITS": "where in a cache line the guest's branches lie; only that it pays needlessly is said (its-thunks-unneeded)",
+    "attacks between guests, and on the host": "the host's own mitigations: IBPB and its value of IA32_SPEC_CTRL",
+    "attacks of L2 on L1": "what L1 does after an exit, and KVM's IBPB at a nested exit",
+}
+"""Attacks of which ``exposed`` says nothing, and what an answer would need."""
 
 
 def sequence_works(host: Host, sequence: BhbSequence) -> bool:
@@ -127,18 +167,75 @@ def retpoline_suffices(host: Host, effective: int, software: Software) -> bool:
     return software.retpoline and rrsba_protection(host, effective, software) is not RrsbaProtection.NOTHING
 
 
-def exposed(host: Host, effective: int, software: Known) -> tuple[str, ...]:
-    """The attacks that nothing stops, by the scenario format's names: ``BHI``, ``RRSBA``.
+def same_mode_protection(host: Host, effective: int, software: Software) -> SameModeProtection:
+    """What protects this kernel from BHI by classic BPF, within its own mode.
+
+    Source: Linux 9f725eec8fc0: BHI_DIS_S does not stop attacks within one mode, IBHF does while BHI_DIS_S is on.
+
+    >>> from specctrl.model.parts import resolve_host
+    >>> forced, host = 0x401, resolve_host("sapphire-rapids")
+    >>> same_mode_protection(host, forced, Software(classic_bpf=True, ibhf=True)).name
+    'IBHF'
+    >>> same_mode_protection(host, forced, Software(classic_bpf=True)).name
+    'NOTHING'
+    """
+    if not software.classic_bpf:
+        return SameModeProtection.NOT_ASKED
+    if host.features.bhi_no:
+        return SameModeProtection.NOT_AFFECTED
+    if retpoline_suffices(host, effective, software):
+        return SameModeProtection.RETPOLINE
+    if sequence_works(host, software.in_bpf):
+        return SameModeProtection.SEQUENCE
+    if software.ibhf and effective & BHI_DIS_S:
+        return SameModeProtection.IBHF
+    return SameModeProtection.NOTHING
+
+
+def bti_protection(host: Host, effective: int, software: Software, view: int) -> BtiProtection:
+    """What protects this kernel's indirect branches from another mode's targets; ``view`` is what the guest wrote.
+
+    A kernel with enhanced IBRS sets bit 0 once and counts on it from then on, also where a suspend, a VMM or a pair
+    has taken it away.  One with legacy IBRS sets it on each entry, so it has lost the bit only if its own write has no
+    effect.
+
+    Source: Linux 7.3.4, spectre_v2_apply_mitigation and calling.h; commit 66065157420c (the bit lost in S3).
+
+    >>> from specctrl.model.parts import resolve_host
+    >>> bti_protection(resolve_host("ice-lake-server"), 0x0, Software(relies_on_ibrs=True), 0x0).name
+    'NOTHING'
+    """
+    if not software.relies_on_ibrs:
+        return BtiProtection.NOT_RELIED_ON
+    if effective & IBRS:
+        return BtiProtection.IBRS
+    if retpoline_suffices(host, effective, software):
+        return BtiProtection.RETPOLINE
+    if software.writes_at_entry and not view & IBRS:
+        return BtiProtection.LEFT_KERNEL
+    return BtiProtection.NOTHING
+
+
+def exposed(host: Host, effective: int, software: Known, view: int = 0) -> tuple[str, ...]:
+    """The attacks that nothing stops, by the scenario format's names: ``BHI``, ``RRSBA``, ``BTI``.
+
+    ``BHI`` stands for attacks across modes and within one.  Of a guest that has not booted, only what the processor
+    alone does not stop is said: BHI across modes, and RRSBA.
+    An empty answer does not say that a guest is safe: :data:`NOT_LOOKED_AT`.
 
     >>> from specctrl.model.parts import resolve_host
     >>> exposed(resolve_host("sapphire-rapids"), 0x1, None)
     ('BHI', 'RRSBA')
     """
     attacks: tuple[str, ...] = ()
-    if bhi_protection(host, effective, software) is Protection.NOTHING:
+    across = bhi_protection(host, effective, software) is Protection.NOTHING
+    if across or (software is not None
+                  and same_mode_protection(host, effective, software) is SameModeProtection.NOTHING):
         attacks += ("BHI",)
     if rrsba_protection(host, effective, software) is RrsbaProtection.NOTHING:
         attacks += ("RRSBA",)
+    if software is not None and bti_protection(host, effective, software, view) is BtiProtection.NOTHING:
+        attacks += ("BTI",)
     return attacks
 
 
@@ -162,7 +259,7 @@ def overhead(host: Host, effective: int, software: Known) -> tuple[Overhead, ...
             found += (Overhead.BHI_DIS_S_UNNEEDED,)
         elif not software.wants_bhi:
             found += (Overhead.BHI_DIS_S_OPTED_OUT,)
-        elif works:
+        elif works and same_mode_protection(host, effective, software) is not SameModeProtection.IBHF:
             found += (Overhead.BHI_DIS_S_AND_SEQUENCE,)
     if clears and unneeded:
         found += (Overhead.SEQUENCE_UNNEEDED,)
@@ -172,6 +269,8 @@ def overhead(host: Host, effective: int, software: Known) -> tuple[Overhead, ...
         found += (Overhead.SEQUENCE_TOO_LONG,)
     if effective & RRSBA_DIS_S and not (software.retpoline and host.features.rrsba):
         found += (Overhead.RRSBA_DIS_S_UNNEEDED,)
+    if software.its_thunks and not host.its:
+        found += (Overhead.ITS_THUNKS_UNNEEDED,)
     return found
 
 
@@ -183,25 +282,30 @@ class Verdict:
     overhead: tuple[Overhead, ...]
     bhi: Protection
     rrsba: RrsbaProtection
+    same_mode: SameModeProtection
+    bti: BtiProtection
 
     def reasons(self) -> str:
         """The verdict in sentences."""
-        parts = [f"BHI: {self.bhi.value}", f"RRSBA: {self.rrsba.value}"]
+        parts = [f"BHI: {self.bhi.value}", f"BHI within the kernel: {self.same_mode.value}",
+                 f"RRSBA: {self.rrsba.value}", f"BTI: {self.bti.value}"]
         return "; ".join(parts + [f"paid needlessly: {OVERHEAD_MEANS[item]}" for item in self.overhead])
 
 
-def judge(host: Host, effective: int, software: Known, bhi_no_suffices: bool = True) -> Verdict:
-    """All of the above for one guest.  ``bhi_no_suffices``: the assumption of that name.
+def judge(host: Host, effective: int, software: Known, bhi_no_suffices: bool = True, view: int = 0) -> Verdict:
+    """All of the above for one guest.  ``bhi_no_suffices``: the assumption of that name; ``view``: what it wrote.
 
     >>> from specctrl.model.parts import resolve_host
-    >>> print(judge(resolve_host("sapphire-rapids"), 0x401, Software(at_entry=BhbSequence.NONE)).reasons())
-    BHI: BHI_DIS_S is in effect; RRSBA: the kernel does not rely on retpoline
+    >>> print(judge(resolve_host("sapphire-rapids"), 0x401, Software(relies_on_ibrs=True)).reasons())
+    BHI: BHI_DIS_S is in effect; BHI within the kernel: no program ...; RRSBA: ...; BTI: IBRS, bit 0, is in effect
     """
     if not bhi_no_suffices:
         host = replace(host, features=replace(host.features, bhi_no=False))
     return Verdict(
-        exposed(host, effective, software),
+        exposed(host, effective, software, view),
         overhead(host, effective, software),
         bhi_protection(host, effective, software),
         rrsba_protection(host, effective, software),
+        SameModeProtection.NOT_ASKED if software is None else same_mode_protection(host, effective, software),
+        BtiProtection.NOT_RELIED_ON if software is None else bti_protection(host, effective, software, view),
     )

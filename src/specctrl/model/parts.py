@@ -90,6 +90,7 @@ class Host:
     nested: bool  # whether KVM offers VMX to guests
     legacy_ibrs: bool  # X86_FEATURE_KERNEL_IBRS: the host writes the MSR after every exit
     short_sequence_works: bool = False  # whether the short BHB-clearing sequence works on this processor
+    its: bool = False  # whether the processor has indirect target selection (ITS)
 
     @property
     def has_spec_ctrl(self) -> bool:
@@ -131,6 +132,7 @@ class Part:
     assumed: str  # what no source was read for
     atom_only: bool = False
     legacy_ibrs: bool = False
+    its: bool = False  # Linux 7.3.4, the table of vulnerable_to_its; a part that enumerates BHI_CTRL is not affected
 
     def __repr__(self) -> str:
         return f"<Part {self.name}: {' '.join(self.features.names())}>"
@@ -156,10 +158,10 @@ PARTS: dict[str, Part] = {
              assumed=_NO_CONTROL),
         Part("cascade-lake", "Cascade Lake-SP (2019)",
              features_from_names([*_OLD, "ARCH_CAPABILITIES", "RRSBA", "TSX"]),
-             spec_ctrl_shadow=False, spec_ctrl=0x1, short_sequence_works=True,
+             spec_ctrl_shadow=False, spec_ctrl=0x1, short_sequence_works=True, its=True,
              source=f"{_DUMPS}; {_FINGERPRINTS}", assumed=_NO_CONTROL),
         Part("ice-lake-server", "Ice Lake-SP (2021)", features_from_names([*_OLD, "ARCH_CAPABILITIES"]),
-             spec_ctrl_shadow=False, spec_ctrl=0x1, short_sequence_works=True,
+             spec_ctrl_shadow=False, spec_ctrl=0x1, short_sequence_works=True, its=True,
              source=f"{_DUMPS}; {_FINGERPRINTS}: RRSBA is 0",
              assumed=f"{_NO_CONTROL}; that PSFD is absent, which newer microcode adds; {_NO_TSX}"),
         Part("alder-lake-p", "Alder Lake-P (2022)", features_from_names([*_NEW, "RRSBA"]),
@@ -249,6 +251,7 @@ def resolve_host(spec: "str | dict[str, object] | Host") -> Host:
         nested=_flag(options, "nested", True),
         legacy_ibrs=part.legacy_ibrs,
         short_sequence_works=part.short_sequence_works,
+        its=part.its,
     )
 
 

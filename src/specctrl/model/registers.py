@@ -160,6 +160,7 @@ _ARCH_CAPABILITIES = Register(
         Field("RRSBA", 19, "RET may take an alternate prediction when the RSB underflows", "SDM vol. 4",
               exists_when="RRSBA"),
         Field("BHI_NO", 20, "not affected by branch history injection", "SDM vol. 4", exists_when="BHI_NO"),
+        Field("ITS_NO", 62, "not affected by indirect target selection", "Linux 7.3.4, ARCH_CAP_ITS_NO"),
         Field("VIRTUAL_ENUM", 63, "MSR_VIRTUAL_ENUMERATION exists", "RFC v3 p7; set by hypervisors only"),
     ),
 )
@@ -296,6 +297,7 @@ BHI_DIS_S = _SPEC_CTRL.field("BHI_DIS_S").mask
 
 ARCH_CAP_RRSBA = _ARCH_CAPABILITIES.field("RRSBA").mask
 ARCH_CAP_BHI_NO = _ARCH_CAPABILITIES.field("BHI_NO").mask
+ARCH_CAP_ITS_NO = _ARCH_CAPABILITIES.field("ITS_NO").mask
 ARCH_CAP_VIRTUAL_ENUM = _ARCH_CAPABILITIES.field("VIRTUAL_ENUM").mask
 
 MITIGATION_CTRL_SUPPORT = _VIRTUAL_ENUMERATION.field("MITIGATION_CTRL_SUPPORT").mask

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from specctrl.model.exposure import Overhead
-from specctrl.model.guest import KernelCpu
+from specctrl.model.guest import RELEASES, BhbSequence, Kernel, KernelCpu, Os, SpectreBhi, SpectreV2
 from specctrl.model.parts import FEATURES, NOT_IN_CPUID, PARTS, resolve_host
 from specctrl.model.registers import CAP_NUMBERS, MSR_NUMBERS
 from specctrl.scenario.kinds import (
@@ -141,14 +141,26 @@ INTERCEPT = Named("intercept", Either('a list of interceptions or "all"', {
     str: Choice("an interception", ("all",)),
     list: Listing(Either("an MSR or an interception", {str: MSR, int: MSR, dict: INTERCEPTED})),
 }))
+def _kernel(kernel: dict[str, Any], at: At) -> None:
+    try:
+        Kernel.from_keys(kernel)
+    except ValueError as why:
+        at.refuse(str(why))
+
+
 KERNEL = Named("kernel", Object("a kernel", required={
-    "os": Choice("an operating system", ("linux", "windows-like")),
+    "os": Choice("an operating system", tuple(item.value for item in Os)),
+}, optional={
+    "version": Choice("a version of Linux", tuple(RELEASES)),
     "reports": Flag(),
-    "sequence": Choice("a BHB-clearing sequence", ("none", "short", "long", "tsx")),
+    "sequence": Choice("a BHB-clearing sequence", tuple(item.value for item in BhbSequence)),
     "retpoline": Flag(),
+    "spectre_v2": Choice("a setting of spectre_v2", tuple(item.value for item in SpectreV2)),
     "bhi_dis_s": Choice("a use of BHI_DIS_S", ("auto", "never")),
-    "spectre_bhi": Choice("a setting of spectre_bhi", ("on", "off", "vmexit")),
-}))
+    "spectre_bhi": Choice("a setting of spectre_bhi", tuple(item.value for item in SpectreBhi)),
+}, more=_kernel, more_schema={"if": {"properties": {"retpoline": {"const": True}}, "required": ["retpoline"]}, "then": {
+    "properties": {"spectre_v2": {"enum": ["auto", "retpoline", "eibrs,retpoline"]}}}}))
+
 
 class No:
     """false, said of an outcome that has more to it than true or false."""
@@ -211,7 +223,7 @@ VALUES: Mapping[str, Kind] = {
     "saved": WORD,
     "level": Number("a level", 2, hexadecimal=False, low=1),
     "smm": Flag(),
-    "exposed": Listing(Choice("an exposure", ("BHI", "RRSBA"))),
+    "exposed": Listing(Choice("an exposure", ("BHI", "RRSBA", "BTI"))),
     "overhead": Listing(Choice("an overhead", OVERHEADS)),
 }
 """What a step can show besides outcomes; not checked unless it is named."""

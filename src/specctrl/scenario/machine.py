@@ -376,7 +376,8 @@ class Machine:
             raise Misuse("a kernel that boots is L1, outside SMM")
         recorder = WritesRecorded(target)
         try:
-            self.guests[vcpu] = boot(Kernel.from_keys(kernel), recorder, KernelCpu(cpu))
+            kept = next((guest.kept for guest in self.guests.values()), 0)
+            self.guests[vcpu] = boot(Kernel.from_keys(kernel), recorder, KernelCpu(cpu), kept)
         except UserspaceExit as left:
             raise Misuse(
                 f"boot cannot go on over an exit to userspace ({left.kind.value} of {left.msr:#x}): "

@@ -85,7 +85,7 @@ def observe(vcpu: Vcpu, software: Software | None = None, bhi_no_suffices: bool 
     ``software``: what its guest kernel chose; ``bhi_no_suffices``: the assumption of that name.
     """
     control = vcpu.cpu.has_control
-    verdict = judge(vcpu.host, effective(vcpu), software, bhi_no_suffices)
+    verdict = judge(vcpu.host, effective(vcpu), software, bhi_no_suffices, view_as_read(vcpu))
     return Observation(
         effective=Hex(effective(vcpu)),
         guest_view=Hex(view_as_read(vcpu)),

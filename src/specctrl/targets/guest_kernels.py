@@ -58,8 +58,10 @@ class GuestsAbove:
         elif step.op == "reset_vcpu":
             self.guests.pop(vcpu, None)
         elif step.op == "observe" and "effective" in seen:
-            effective = normalised({"effective": seen["effective"]}, self.name)["effective"]
-            verdict = judge(self.host, effective, self.guests.get(vcpu), self.bhi_no_suffices)
+            known = {key: seen[key] for key in ("effective", "guest_view") if key in seen}
+            values = normalised(known, self.name)
+            verdict = judge(self.host, values["effective"], self.guests.get(vcpu), self.bhi_no_suffices,
+                            values.get("guest_view", 0))
             return {**seen, "exposed": [*verdict.exposed], "overhead": [item.value for item in verdict.overhead]}
         return seen
 
@@ -70,7 +72,8 @@ class GuestsAbove:
         if now.get("level") == 2 or now.get("smm"):
             raise Misuse("a kernel that boots is L1, outside SMM")
         cpu = TargetCpu(self.target, vcpu, self.cpuid[vcpu])
-        self.guests[vcpu] = boot(Kernel.from_keys(step.args["kernel"]), cpu, KernelCpu(step.args["cpu"]))
+        kept = next((guest.kept for guest in self.guests.values()), 0)
+        self.guests[vcpu] = boot(Kernel.from_keys(step.args["kernel"]), cpu, KernelCpu(step.args["cpu"]), kept)
         return {"wrote": SHOWS["wrote"].write(cpu.wrote)}
 
     def end(self) -> None:
