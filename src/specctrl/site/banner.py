@@ -13,7 +13,7 @@ from sphinx.config import Config
 from specctrl.site.domain import spec_domain
 
 AGAINST = (
-    "Written against RFC v3 of 10 April 2024 (base <code>2c71fdf02a95</code>, after v6.9-rc3) and Linux 7.3-rc7. "
+    "Written against RFC v3 of 10 April 2024 (base <code>2c71fdf02a95</code>, after v6.9-rc3) and Linux 7.3.4. "
     "Not merged: 236 is <code>KVM_CAP_PRE_FAULT_MEMORY</code> in mainline, so "
     "<code>KVM_CHECK_EXTENSION(236)</code> cannot detect this interface."
 )
