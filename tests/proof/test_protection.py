@@ -59,13 +59,13 @@ class TestRoaming:
         ("today", {NEW, NO_CONTROL}), ("P1", {NO_CONTROL}), ("P2", set()), ("P3", {NO_CONTROL}), ("P4", set())])
     def test_where_a_guest_is_exposed(self, policy: str, exposed: set[str]) -> None:
         found = roam(policy, "linux-current", POOL, without=[S3])
-        assert set(found.exposed) == exposed
+        assert set(found.exposed.get("BHI", {})) == exposed
         assert found.states > 100
         assert found.transitions == found.states * (len(EVENTS) - 1 + len(POOL))
 
     @pytest.mark.parametrize("policy", ["P2", "P3"])
     def test_s3_takes_the_report_of_the_boot_cpu(self, policy: str) -> None:
-        assert roam(policy, "linux-current", POOL[:2]).exposed == {NEW: (f"boot on {NEW}", S3)}
+        assert roam(policy, "linux-current", POOL[:2]).exposed["BHI"] == {NEW: (f"boot on {NEW}", S3)}
 
     def test_a_policy_that_forgets_to_force_after_a_move_is_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("specctrl.model.vmm.keeper.ReportKeeper.arrive", lambda *_: None)

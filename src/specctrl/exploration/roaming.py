@@ -88,11 +88,11 @@ EVENTS: tuple[Event, ...] = (
 
 @dataclass(slots=True)
 class Roamed:
-    """What a search found: how much it saw, and where the guest was exposed, each with a shortest history."""
+    """What a search found: how much it saw, and for each attack where nothing stopped it, with a shortest history."""
 
     states: int = 0
     transitions: int = 0
-    exposed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    exposed: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
 
 
 def host_name(host: Host) -> str:
@@ -115,9 +115,9 @@ def roam(
     """Explore all histories of this guest among these hosts; ``without`` leaves events out, by name.
 
     >>> found = roam("P2", "linux-current", ["ice-lake-server", "sapphire-rapids"], without=[S3])
-    >>> found.exposed
-    {}
-    >>> roam("today", "linux-current", ["ice-lake-server", "sapphire-rapids"]).exposed["sapphire-rapids"]
+    >>> "BHI" in found.exposed, found.exposed["BTI"]["ice-lake-server"]
+    (False, ('boot on ice-lake-server', 'SMM writes 0'))
+    >>> roam("today", "linux-current", ["ice-lake-server", "sapphire-rapids"]).exposed["BHI"]["sapphire-rapids"]
     ('boot on sapphire-rapids',)
     """
     policy = POLICIES[policy] if isinstance(policy, str) else policy
@@ -137,9 +137,10 @@ def roam(
         seen.add(key)
         waiting.append((run, history))
         software = run.machine.guests[0]
-        verdict = judge(run.machine.host, int(run.machine.observe()["effective"]), software)
-        if verdict.exposed:
-            found.exposed.setdefault(host_name(run.machine.host), history)
+        seen_now = run.machine.observe()
+        verdict = judge(run.machine.host, int(seen_now["effective"]), software, view=int(seen_now["guest_view"]))
+        for attack in verdict.exposed:
+            found.exposed.setdefault(attack, {}).setdefault(host_name(run.machine.host), history)
 
     for name in hosts:
         run = Run(policy, guest, name, pool)
