@@ -11,9 +11,10 @@ from dataclasses import fields, replace
 from functools import wraps
 from typing import Any, TypeVar, cast
 
+from specctrl.model.contract import Intercept, L1Controls
 from specctrl.model.guest import Kernel, KernelCpu, Software, boot
 from specctrl.model.kvm.filters import FilterRange, MsrFilter
-from specctrl.model.kvm.state import Intercept, L1Controls, NestedState
+from specctrl.model.kvm.state import NestedState
 from specctrl.model.kvm.system import (
     FEATURE_MSRS,
     check_extension,
