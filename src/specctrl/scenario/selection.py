@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from specctrl.rules import RuleError, load_rules
 from specctrl.scenario import Scenario
-from specctrl.scenario.format import OPERATIONS
+from specctrl.scenario.format import LEVELS, OPERATIONS
 from specctrl.scenario.kinds import one_of
-from specctrl.scenario.levels import LEVELS, level
+from specctrl.scenario.levels import level
 from specctrl.scenario.published import is_generated
 
 KINDS = ("hand", "generated")

@@ -22,7 +22,8 @@ from specctrl.model.registers import (
     MSR_VIRTUAL_MITIGATION_CTRL,
     MSR_VIRTUAL_MITIGATION_ENUM,
 )
-from specctrl.scenario.machine import ASSUMPTIONS, filter_range
+from specctrl.scenario.format import ASSUMPTIONS
+from specctrl.scenario.machine import filter_range
 from specctrl.scenario.reading import Scenario, Step
 from specctrl.targets.kvm import ioctls
 from specctrl.targets.kvm.facts import KernelFacts, SpecCtrl
@@ -74,7 +75,10 @@ class Judge:
         """Unsupported if this host cannot show the step; otherwise take note of what it sets up."""
         if "vcpu" in step.args and step.op != "create_vcpu":
             self._stopped(step)
-        getattr(self, f"_{step.op}")(step.args, step.expect)
+        decide = getattr(self, f"_{step.op}", None)
+        if decide is None:
+            raise Unsupported(f"this target performs no {step.op}")
+        decide(step.args, step.expect)
 
     def _stopped(self, step: Step) -> None:
         number = step.args["vcpu"]
