@@ -14,15 +14,14 @@ from specctrl.scenario.kinds import Either, Kind, Listing, Named
 from specctrl.scenario.machine import Machine
 from specctrl.scenario.published import derived
 from specctrl.scenario.random_steps import Chooser
-from specctrl.targets.kvm.showable import Judge
+from specctrl.targets.kvm.showable import Showable
 from specctrl.targets.kvm.target import KvmTarget
 from specctrl.targets.lockstep import message
 from specctrl.targets.plain import encode
 
 each = pytest.mark.parametrize("name", OPERATIONS)
-NOT_RANDOM = {"boot", "observe"}
-"""A guest kernel's accesses are other operations; a look is taken after every step."""
-NEVER_SHOWN = (Judge._nested, Judge._smm, Judge._boot, Judge._get_supported_force_spec_ctrl)
+RANDOM = {name for name, operation in OPERATIONS.items() if operation.often}
+NEVER_SHOWN = (Showable._nested, Showable._smm, Showable._boot, Showable._get_supported_force_spec_ctrl)
 """Where the running kernel's target says that no host can show it."""
 
 
@@ -50,11 +49,14 @@ class TestEachOperation:
         assert all(given[argument].default is inspect.Parameter.empty for argument in operation.required())
         assert all(given[argument].default is not inspect.Parameter.empty for argument in operation.optional)
 
-    def test_a_random_history_has_it(self, name):
-        assert (OPERATIONS[name].often == 0) == (name in NOT_RANDOM)
+    def test_random_histories_have_what_the_reference_in_c_performs(self, name):
+        """But ``observe``: a look is taken after every step."""
+        adapter = (ROOT / "reference" / "c" / "adapter.c").read_text("utf-8")
+        performed = re.search(rf'^\t{{ "{name}", (?!NOTHING, boot\b)', adapter, re.MULTILINE)
+        assert (performed is not None and name != "observe") == (name in RANDOM)
 
     def test_the_running_kernels_target_performs_what_it_can_show(self, name):
-        decides = getattr(Judge, f"_{name}", None)
+        decides = getattr(Showable, f"_{name}", None)
         assert hasattr(KvmTarget, f"_{name}") == (decides is not None and decides not in NEVER_SHOWN)
 
     def test_the_page_of_scenarios_says_what_it_does_with_each_argument_and_what_it_shows(self, name):
@@ -91,7 +93,7 @@ class TestAllOfThem:
                 for key, _, text in words[1:]:
                     kind = OPERATIONS[call["op"]].args[key.partition(".")[0]]
                     assert is_list(kind) or "." in key or not set(",:") & set(text), (call, key)
-        assert set(OPERATIONS) - NOT_RANDOM == seen
+        assert RANDOM == seen
 
     def test_a_step_that_cannot_happen_changes_nothing(self):
         """So a random history can try another instead."""

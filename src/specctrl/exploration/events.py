@@ -53,10 +53,10 @@ class World:
                         user_mask=mask, user_value=value)
 
 
-Seen = Any
+Ended = Any
 """What a step shows: None, a value, or the type and arguments of an outcome."""
 
-REFUSED: Seen = "refused"
+REFUSED: Ended = "refused"
 
 
 # ---- events
@@ -82,8 +82,8 @@ class Event:
     """One step: as a scenario writes it, as the rule code performs it, as the contract performs it."""
 
     step: dict[str, Any]
-    perform: Callable[[Vcpu], Seen]
-    expect: Callable[[Contract], Seen]
+    perform: Callable[[Vcpu], Ended]
+    expect: Callable[[Contract], Ended]
     possible: Callable[[Contract], bool] = alive
     violates: str = "mechanism_refines_contract"  # the property that is violated if something else is seen
     moves_to: int | None = None  # the host, for a migration
@@ -99,7 +99,7 @@ class Event:
 MsrPairs = tuple[tuple[int, int], ...]
 
 
-def alike(step: dict[str, Any], perform: Callable[[Any], Seen], **more: Any) -> Event:
+def alike(step: dict[str, Any], perform: Callable[[Any], Ended], **more: Any) -> Event:
     """An event that rule code and contract perform by the same name."""
     return Event(step, perform, perform, **more)
 
@@ -118,7 +118,7 @@ def rdmsr() -> Event:
 def rdmsr_enumeration() -> Event:
     """The guest reads MSR_VIRTUAL_ENUMERATION."""
 
-    def expect(contract: Contract) -> Seen:
+    def expect(contract: Contract) -> Ended:
         contract.show_l1(MSR_VIRTUAL_ENUMERATION, write=False)
         if not contract.announced:
             raise Fault(GP)
@@ -131,7 +131,7 @@ def rdmsr_enumeration() -> Event:
 def host_exit() -> Event:
     """The guest runs, and an interrupt brings the host back."""
 
-    def perform(vcpu: Vcpu) -> Seen:
+    def perform(vcpu: Vcpu) -> Ended:
         vcpu.run()
         vcpu.exit_guest()
 
@@ -152,7 +152,7 @@ def nested_enter(msr_load: MsrPairs = (), bitmap: bool = True) -> Event:
 def nested_exit(msr_load: MsrPairs = ()) -> Event:
     """L2 exits to L1, with a VM-exit MSR-load list."""
 
-    def perform(vcpu: Vcpu) -> Seen:
+    def perform(vcpu: Vcpu) -> Ended:
         vcpu.vmcall((), msr_load)
 
     step: dict[str, Any] = {"op": "nested_exit"}
@@ -185,7 +185,7 @@ def rsm() -> Event:
 def set_msr(msr: int, value: int) -> Event:
     """KVM_SET_MSRS of one MSR."""
 
-    def expect(contract: Contract) -> Seen:
+    def expect(contract: Contract) -> Ended:
         return int(contract.restore_view(value) if msr == IA32_SPEC_CTRL else contract.restore_report(value))
 
     step = {"op": "set_msrs", "msrs": [[msr, value]]}
@@ -202,7 +202,7 @@ def get_msrs() -> Event:
 def force(mask: int, value: int) -> Event:
     """KVM_CAP_FORCE_SPEC_CTRL on the vCPU fd."""
 
-    def expect(contract: Contract) -> Seen:
+    def expect(contract: Contract) -> Ended:
         if not contract.userspace_force(mask, value):
             raise Errno(errno.EINVAL)
 

@@ -15,10 +15,10 @@ from typing import Any
 from specctrl.exploration.events import (
     REFUSED,
     RESERVED,
+    Ended,
     Event,
     HostSpec,
     Pair,
-    Seen,
     World,
     all_events,
     pairs_of,
@@ -146,11 +146,11 @@ class Search:
         self.vcpus = [self.new_vcpu(host) for host in world.hosts]
         self.expected: list[Contract] = []
         self.number: dict[tuple[Any, ...], int] = {}
-        self.moves: list[list[tuple[Event, Seen, int]]] = []
+        self.moves: list[list[tuple[Event, Ended, int]]] = []
         self.fields: list[tuple[Any, ...]] = []
         self.forced: list[tuple[int, int, int, int, int]] = []
         self.parents: dict[Node, tuple[Node, Event] | None] = {}
-        self.moved: dict[tuple[Any, ...], tuple[Seen, State]] = {}
+        self.moved: dict[tuple[Any, ...], tuple[Ended, State]] = {}
         self.arrived: set[Node] = set()
         self.nodes: list[Node] = []
 
@@ -179,7 +179,7 @@ class Search:
             self.moves.append([])
         return known
 
-    def moves_from(self, number: int) -> list[tuple[Event, Seen, int]]:
+    def moves_from(self, number: int) -> list[tuple[Event, Ended, int]]:
         """The events that are possible in a state of the contract: what must be seen, and where each leads."""
         moves = self.moves[number]
         if not moves:
@@ -256,7 +256,7 @@ class Search:
         self.found.transitions += transitions
         return new
 
-    def move(self, vcpu: Vcpu, node: Node, event: Event, then: int) -> tuple[Seen, Node]:
+    def move(self, vcpu: Vcpu, node: Node, event: Event, then: int) -> tuple[Ended, Node]:
         """A migration.  What it reads of the source decides its end, so an equal source is moved only once."""
         host, _, _ = node
         assert event.moves_to is not None

@@ -240,8 +240,8 @@ SETS = ("exposed", "overhead", "refused")
 class Operation:
     """One operation: who performs it, the level that it needs at least if it succeeds, its arguments, what it can show.
 
-    ``often``: how often a random history has it, beside the others; an argument that is optional is then there
-    half of the time.  A default stands for an argument that a file leaves out.
+    ``often``: how often a random history has it, beside the others; never, if the reference in C does not perform it.
+    A default stands for an argument that a file leaves out.
     """
 
     who: str

@@ -8,7 +8,7 @@ from specctrl.scenario.format import COUNTED, OUTCOMES, SCHEMA, SHOWS
 from specctrl.scenario.kinds import Json
 from specctrl.scenario.machine import Machine
 from specctrl.scenario.reading import Step
-from specctrl.vectors.transition_classes import look, transition
+from specctrl.vectors.transition_classes import Class, look, transition
 
 ANYBODY = ("effective", "guest_view")
 """What any implementation can say of a vCPU after every step."""
@@ -64,9 +64,6 @@ def with_own_bit(host: Json, setup: int, steps: Sequence[dict[str, Json]]) -> Se
     """
     longer = [*steps[:setup], OWN_BIT, *steps[setup:]]
     return longer if class_of_last(host, longer) == class_of_last(host, steps) else steps
-
-
-Class = tuple[str, ...]
 
 
 def class_of_last(host: Json, steps: Sequence[dict[str, Json]]) -> Class | None:

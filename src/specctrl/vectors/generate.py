@@ -9,10 +9,11 @@ from specctrl.scenario import EmulatorTarget, Scenario, load
 from specctrl.scenario.format import SCHEMA
 from specctrl.scenario.kinds import Json
 from specctrl.scenario.published import PREFIX, digits
-from specctrl.vectors.expectations import Class, class_of_last, classes_of, dress, with_own_bit
+from specctrl.vectors.expectations import class_of_last, classes_of, dress, with_own_bit
 from specctrl.vectors.register_fields import of_fields
 from specctrl.vectors.shortest import shortest
 from specctrl.vectors.titles import reason, title
+from specctrl.vectors.transition_classes import Class
 
 RULES = 3
 """Rules that a generated scenario names at most."""

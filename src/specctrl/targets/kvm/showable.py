@@ -56,7 +56,7 @@ HIDDEN = {
 
 
 @dataclass(slots=True)
-class Judge:
+class Showable:
     """One scenario on this host: what its steps have set up so far, and whether the next can be shown."""
 
     facts: KernelFacts
@@ -322,10 +322,10 @@ def decide(scenario: Scenario, facts: KernelFacts) -> tuple[int, str] | None:
 
     Misuse for a scenario that asks what cannot be asked.
     """
-    judge = Judge(facts, resolve_host(scenario.host), scenario.assume)
+    showable = Showable(facts, resolve_host(scenario.host), scenario.assume)
     for index, step in enumerate(scenario.steps):
         try:
-            judge.look(step)
+            showable.look(step)
         except Unsupported as unsupported:
             return index, str(unsupported)
     return None
