@@ -307,6 +307,15 @@ class TestWhatL1Sees:
         assert isinstance(outcome(vcpu.wrmsr, VIEW, 4), Reflected)
         assert (1, 1, 1, True) == (vcpu.level, vcpu.guest_view, vcpu.report, vcpu.vmx_operation)
 
+    def test_each_direction_is_asked_for_by_itself(self):
+        vcpu = contract(guest_view=5)
+        vcpu.vmlaunch(L1Controls(intercepts=(Intercept(VIEW, read=False),)))
+        assert 5 == vcpu.rdmsr(VIEW)
+        assert isinstance(outcome(vcpu.wrmsr, VIEW, 1), Reflected)
+        vcpu.vmlaunch(L1Controls(intercepts=(Intercept(VIEW, write=False),)))
+        vcpu.wrmsr(VIEW, 1)
+        assert isinstance(outcome(vcpu.rdmsr, VIEW), Reflected)
+
     def test_another_msr_faults(self):
         assert isinstance(outcome(contract().wrmsr, 0x5000_0000, 0), Fault)
 
@@ -334,6 +343,11 @@ class TestMode:
 
     def test_a_vcpu_of_the_mechanism_has_the_same_fields(self):
         assert all(hasattr(VcpuState, name) for name in MODE)
+
+    def test_it_begins_in_l1_with_nothing_asked_for(self):
+        assert (1, False, L1Controls(True), False, False, False, False, False) == tuple(
+            getattr(contract(), name) for name in MODE)
+        assert Intercept(VIEW, read=True, write=True) == Intercept(VIEW)
 
     @pytest.mark.parametrize("vmx", [False, True])
     def test_rsm_goes_back_to_where_the_smi_came(self, vmx):
