@@ -318,6 +318,7 @@ class TestWhatL1Sees:
 
     def test_another_msr_faults(self):
         assert isinstance(outcome(contract().wrmsr, 0x5000_0000, 0), Fault)
+        assert isinstance(outcome(contract().rdmsr, 0x5000_0000), Fault)
 
 
 class TestLists:

@@ -226,14 +226,16 @@ class Contract:
     # ---- the guest's instructions, at the level that runs
 
     def rdmsr(self, msr: int) -> int:
-        """The guest executes RDMSR of its view or its report.  Reflected if L1 asked to see it, else as read."""
+        """The guest executes RDMSR.  Reflected if L1 asked to see it; Fault(#GP) for an MSR that is not kept here."""
         self.show_l1(msr, write=False)
         if msr == IA32_SPEC_CTRL:
             return self.read_view()
-        return self.read_report()
+        if msr == MSR_VIRTUAL_MITIGATION_CTRL:
+            return self.read_report()
+        raise Fault(GP)
 
     def wrmsr(self, msr: int, value: int) -> None:
-        """The guest executes WRMSR.  Reflected if L1 asked to see it, else as :meth:`write`."""
+        """The guest executes WRMSR.  Reflected if L1 asked to see it; else performed as an entry of a list is."""
         self.show_l1(msr, write=True)
         self.write(msr, value)
 
