@@ -21,7 +21,6 @@ from pathlib import Path
 from specctrl.exploration import search as explore
 from specctrl.exploration.events import (
     Event,
-    Expected,
     World,
     host_exit,
     init,
@@ -32,6 +31,7 @@ from specctrl.exploration.events import (
     wrmsr,
 )
 from specctrl.exploration.snapshot import FIELDS, POISON, State, put
+from specctrl.model.contract import Contract
 from specctrl.model.kvm.variant import SPEC
 from specctrl.model.parts import resolve_host
 from specctrl.model.registers import IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL
@@ -102,7 +102,7 @@ class Found:
 # ---- the rule code
 
 
-def only(event: Event, condition: Callable[[Expected], bool]) -> Event:
+def only(event: Event, condition: Callable[[Contract], bool]) -> Event:
     """The event, where it is in the fragment."""
     return replace(event, possible=lambda at: event.possible(at) and condition(at))
 
@@ -115,7 +115,7 @@ def fragment(bits: int) -> list[Event]:
         *(only(wrmsr(MSR_VIRTUAL_MITIGATION_CTRL, report), lambda at: at.level == 1) for report in (0, 1)),
         nested_enter(),
         nested_exit(),
-        only(init(), lambda at: not at.vmx),
+        only(init(), lambda at: not at.vmx_operation),
         vmxoff(),
     ]
 

@@ -200,7 +200,7 @@ class TestWhatIsFound:
             def init_reset(self) -> None:
                 self.init_pending = False
 
-        monkeypatch.setattr(Contract, "init", lambda self: None)
+        monkeypatch.setattr(Contract, "init_reset", Idle.init_reset)
         (world,) = worlds(TWO, [SPR], [(0, 0)])
         found = Search(replace(SPEC, vcpu=Idle), world, all_events(world, TWO, []), depth=2).run()
         assert {"reset_leaves_userspace"} == set(found.violations)

@@ -3,8 +3,20 @@
 import pytest
 
 from helpers import ALL_BITS, BIT_63, ICE_LAKE, SPR, SPR_WITHOUT_CONTROL, WITHOUT_MSR, outcome
-from specctrl.model.contract import Contract, ReportKeptBy, can_force, requested_bits, supported_force_spec_ctrl
-from specctrl.model.outcomes import Fault
+from specctrl.model.contract import (
+    MODE,
+    Contract,
+    Intercept,
+    L1Controls,
+    ReportKeptBy,
+    can_force,
+    l1_asks,
+    requested_bits,
+    supported_force_spec_ctrl,
+)
+from specctrl.model.kvm.nested import l1_intercepts
+from specctrl.model.kvm.state import VcpuState
+from specctrl.model.outcomes import Blocked, Fault, NestedEntryFailed, Reflected, VmxAbort
 from specctrl.model.parts import Features, Host, guest_features, resolve_host
 
 
@@ -265,3 +277,121 @@ class TestMove:
         vcpu = contract(user_mask=BIT_63)
         assert True is vcpu.move(resolve_host("granite-rapids"))
         assert (BIT_63, 0) == (vcpu.user_mask, vcpu.user_value)
+
+
+VIEW, REPORT, CAPABILITIES = 0x48, 0x5000_0002, 0x10A
+REFUSED = ((VIEW, 0x200),)
+
+
+class TestWhatL1Sees:
+    """Which accesses of L2 go to L1."""
+
+    @pytest.mark.parametrize("write", [False, True])
+    @pytest.mark.parametrize("msr", [VIEW, CAPABILITIES, REPORT, 0x5000_0000, 0x5000_0003])
+    @pytest.mark.parametrize("controls", [
+        L1Controls(), L1Controls(use_msr_bitmap=False), L1Controls(intercepts=(Intercept(VIEW),)),
+        L1Controls(intercepts=(Intercept(CAPABILITIES), Intercept(VIEW, read=False))),
+        L1Controls(intercepts=(Intercept(VIEW, write=False), Intercept(REPORT, False, False)))])
+    def test_kvm_finds_out_the_same(self, controls, msr, write):
+        assert l1_intercepts(controls, msr, write) is l1_asks(controls, msr, write)
+
+    def test_l1_itself_is_never_seen(self):
+        vcpu = contract(controls=L1Controls(use_msr_bitmap=False))
+        assert 0 == vcpu.rdmsr(VIEW)
+        vcpu.wrmsr(REPORT, 1)
+        assert 1 == vcpu.rdmsr(REPORT)
+
+    def test_what_it_sees_has_no_effect_but_that_of_its_own_list(self):
+        vcpu = contract(guest_view=1)
+        vcpu.vmlaunch(L1Controls(use_msr_bitmap=False, exit_msr_load=((REPORT, 1),)))
+        assert isinstance(outcome(vcpu.wrmsr, VIEW, 4), Reflected)
+        assert (1, 1, 1, True) == (vcpu.level, vcpu.guest_view, vcpu.report, vcpu.vmx_operation)
+
+    def test_each_direction_is_asked_for_by_itself(self):
+        vcpu = contract(guest_view=5)
+        vcpu.vmlaunch(L1Controls(intercepts=(Intercept(VIEW, read=False),)))
+        assert 5 == vcpu.rdmsr(VIEW)
+        assert isinstance(outcome(vcpu.wrmsr, VIEW, 1), Reflected)
+        vcpu.vmlaunch(L1Controls(intercepts=(Intercept(VIEW, write=False),)))
+        vcpu.wrmsr(VIEW, 1)
+        assert isinstance(outcome(vcpu.rdmsr, VIEW), Reflected)
+
+    def test_another_msr_faults(self):
+        assert isinstance(outcome(contract().wrmsr, 0x5000_0000, 0), Fault)
+        assert isinstance(outcome(contract().rdmsr, 0x5000_0000), Fault)
+
+
+class TestLists:
+    """L1's MSR lists."""
+
+    def test_an_entry_fails_with_its_number_and_what_was_done_stays(self):
+        vcpu = contract()
+        failed = outcome(vcpu.vmlaunch, L1Controls(exit_msr_load=((REPORT, 2),)), ((VIEW, 4), (REPORT, 4)))
+        assert (NestedEntryFailed, 2) == (type(failed), failed.entry)
+        assert (1, 4, 2, False) == (vcpu.level, vcpu.guest_view, vcpu.report, vcpu.shut_down)
+
+    def test_an_exit_list_that_is_refused_aborts(self):
+        for refused in (lambda vcpu: vcpu.leave_l2(REFUSED), lambda vcpu: vcpu.rdmsr(VIEW)):
+            vcpu = contract(guest_view=1)
+            vcpu.vmlaunch(L1Controls(False, exit_msr_load=REFUSED))
+            assert isinstance(outcome(refused, vcpu), VmxAbort)
+            assert (1, 1, True) == (vcpu.level, vcpu.guest_view, vcpu.shut_down)
+        assert isinstance(outcome(contract().vmlaunch, L1Controls(exit_msr_load=REFUSED), REFUSED), VmxAbort)
+
+
+class TestMode:
+    """VMX operation, SMM, INIT."""
+
+    def test_a_vcpu_of_the_mechanism_has_the_same_fields(self):
+        assert all(hasattr(VcpuState, name) for name in MODE)
+
+    def test_it_begins_in_l1_with_nothing_asked_for(self):
+        assert (1, False, L1Controls(True), False, False, False, False, False) == tuple(
+            getattr(contract(), name) for name in MODE)
+        assert Intercept(VIEW, read=True, write=True) == Intercept(VIEW)
+
+    @pytest.mark.parametrize("vmx", [False, True])
+    def test_rsm_goes_back_to_where_the_smi_came(self, vmx):
+        vcpu = contract(vmx_operation=vmx)
+        vcpu.smi()
+        assert (True, False, False, vmx) == (vcpu.smm, vcpu.vmx_operation, vcpu.smm_left_level2, vcpu.smm_left_vmx)
+        vcpu.rsm()
+        assert (False, vmx, 1, False) == (vcpu.smm, vcpu.vmx_operation, vcpu.level, vcpu.smm_left_vmx)
+
+    def test_and_to_l2(self):
+        vcpu = contract()
+        vcpu.vmlaunch(L1Controls())
+        vcpu.smi()
+        assert (1, True) == (vcpu.level, vcpu.smm_left_level2)
+        vcpu.rsm()
+        assert (2, True, False) == (vcpu.level, vcpu.vmx_operation, vcpu.smm_left_level2)
+
+    @pytest.mark.parametrize("mode", [{"smm": True}, {"vmx_operation": True}, {"smm": True, "vmx_operation": True}])
+    def test_init_waits(self, mode):
+        vcpu = contract(guest_view=1, **mode)
+        assert isinstance(outcome(vcpu.init), Blocked)
+        assert (True, 1) == (vcpu.init_pending, vcpu.guest_view)
+
+    def test_rsm_delivers_it_outside_vmx_operation_only(self):
+        for vmx in (False, True):
+            vcpu = contract(guest_view=1, smm=True, smm_left_vmx=vmx, init_pending=True)
+            vcpu.rsm()
+            assert (vmx, vmx) == (vcpu.init_pending, bool(vcpu.guest_view))
+
+    def test_in_l2_it_goes_to_l1_and_nothing_is_reset(self):
+        vcpu = contract(guest_view=1, vmx_operation=True, level=2)
+        assert isinstance(outcome(vcpu.init), Reflected)
+        assert (1, 1, False) == (vcpu.level, vcpu.guest_view, vcpu.init_pending)
+
+    def test_one_that_waits_goes_to_l1_when_l2_is_entered(self):
+        vcpu = contract(init_pending=True)
+        assert isinstance(outcome(vcpu.vmlaunch, L1Controls()), Reflected)
+        assert (1, True, False) == (vcpu.level, vcpu.vmx_operation, vcpu.init_pending)
+
+    def test_a_platform_reset_leaves_every_mode_and_keeps_the_pair(self):
+        controls = L1Controls(use_msr_bitmap=False)
+        vcpu = contract(guest_view=1, report=1, user_mask=4, level=2, vmx_operation=True, controls=controls, smm=True,
+                        smm_left_level2=True, smm_left_vmx=True, init_pending=True, shut_down=True)
+        vcpu.platform_reset()
+        assert (0, 0, 4) == (vcpu.guest_view, vcpu.report, vcpu.user_mask)
+        assert (1, False, controls, False, False, False, False, False) == tuple(getattr(vcpu, name) for name in MODE)

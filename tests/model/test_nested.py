@@ -5,8 +5,9 @@ import errno
 import pytest
 
 from helpers import BIT_63, GP, MC, ME, SC, SPR, VE, machine, outcome, seen
+from specctrl.model.contract import Intercept, L1Controls
 from specctrl.model.kvm.nested import l1_intercepts
-from specctrl.model.kvm.state import Intercept, L1Controls, Loaded, NestedState
+from specctrl.model.kvm.state import Loaded, NestedState
 from specctrl.model.outcomes import NestedEntryFailed, Reflected, VmxAbort
 from specctrl.model.parts import resolve_host
 from specctrl.model.registers import MSR_NUMBERS

@@ -22,8 +22,9 @@ from helpers import (
     outcome,
     seen,
 )
+from specctrl.model.contract import L1Controls
 from specctrl.model.kvm.filters import FilterRange, MsrFilter
-from specctrl.model.kvm.state import L1Controls, Loaded, NestedState
+from specctrl.model.kvm.state import Loaded, NestedState
 from specctrl.model.outcomes import VmxAbort
 from specctrl.model.parts import resolve_host
 

@@ -141,6 +141,29 @@ class TestCommand:
         assert "no claim is named" in capsys.readouterr().err
 
 
+def keeps(operation, field):
+    """A vCPU that forgets to change one field of the mode in one operation."""
+    def perform(self, *arguments):
+        before = getattr(self, field)
+        getattr(SPEC.vcpu, operation)(self, *arguments)
+        setattr(self, field, before)
+
+    return type("Keeps", (SPEC.vcpu,), {"__slots__": (), operation: perform})
+
+
+class TestMode:
+    """The mode is compared with the contract's after every step."""
+
+    @pytest.mark.parametrize(("operation", "field", "step"), [
+        ("smi", "vmx_operation", "SMI"), ("rsm", "smm_left_vmx", "RSM"), ("vmxoff", "vmx_operation", "VMXOFF"),
+        ("nested_enter", "controls", "L1's VM entry, before its list"),
+        ("set_nested_state", "init_pending", "KVM_SET_NESTED_STATE, not in L2"),
+        ("platform_reset", "smm", "platform reset")])
+    def test_a_field_that_an_operation_forgets_is_refuted(self, operation, field, step):
+        found = prove_step(planted(keeps(operation, field)), STEPS[step], L1, KVM)
+        assert "mechanism_refines_contract" in found.refuted()
+
+
 class TestWhatTheRefinementExcuses:
     """A reflected and a filtered access are excused from the contract only where L1 and the filter ask for it."""
 

@@ -6,7 +6,7 @@ from published_files import DOCUMENTS, FILES, GENERATED, HAND, ROOT
 from specctrl.model.variants import VARIANTS
 from specctrl.rules import load_rules
 from specctrl.scenario import PASS, EmulatorTarget, loads, run_one
-from specctrl.scenario.machine import OPERATIONS
+from specctrl.scenario.format import OPERATIONS
 
 PAGES = sorted((ROOT / "spec").glob("*.md"))
 

@@ -18,7 +18,6 @@ from specctrl.rules import load_rules
 from specctrl.scenario import EmulatorTarget, load, read, run_one
 from specctrl.scenario.format import OPERATIONS
 from specctrl.scenario.machine import Machine
-from specctrl.scenario.random_steps import CHOICES
 from specctrl.targets import TargetMissing, open_target
 from specctrl.targets import c_reference as reference
 from specctrl.targets.adapter import AdapterTarget
@@ -255,9 +254,6 @@ class TestVectors:
 
 class TestChooser:
     """Random histories reach what there is to reach."""
-
-    def test_every_operation_but_boot_and_observe_is_chosen(self):
-        assert set(CHOICES) == set(OPERATIONS) - {"boot", "observe"}
 
     def test_every_operation_and_every_outcome_occurs(self):
         runs = [history(f"1.{number}") for number in range(150)]

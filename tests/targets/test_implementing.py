@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 from specctrl.cli.main import make_parser
-from specctrl.scenario.levels import LEVELS
+from specctrl.scenario.format import LEVELS
 from specctrl.site.c_reference import find_function
 from specctrl.targets.c_reference import HEADER, folder
 

@@ -85,9 +85,9 @@ class TestPublished:
                       if (found := decide(scenario, FACTS)) is not None}
 
     def test_each_operation_of_the_format_is_looked_at(self) -> None:
-        from specctrl.targets.kvm.showable import Judge
+        from specctrl.targets.kvm.showable import Showable
 
-        assert [] == [name for name in OPERATIONS if not hasattr(Judge, f"_{name}")]
+        assert [] == [name for name in OPERATIONS if not hasattr(Showable, f"_{name}")]
 
 
 class TestTheSeries:

@@ -12,7 +12,7 @@ import pytest
 
 from scenario_samples import EXAMPLE, FILTERED, SAMPLES, scenario, see, write
 from specctrl.scenario import EmulatorTarget, Result, TargetFailed, load, run_one
-from specctrl.scenario.machine import ASSUMPTIONS
+from specctrl.scenario.format import ASSUMPTIONS
 from specctrl.targets import UnknownTarget, open_target
 from specctrl.targets.adapter import AdapterTarget
 from specctrl.targets.plain import decode, encode

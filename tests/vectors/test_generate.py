@@ -7,26 +7,18 @@ import pytest
 from published_files import DOCUMENTS, GENERATED, HAND, ROOT
 from specctrl.cli.main import main
 from specctrl.evidence.collect import bound_code
-from specctrl.evidence.mutants import all_mutants
-from specctrl.evidence.twins import Twin
 from specctrl.model.outcomes import Misuse
 from specctrl.rules import load_rules
-from specctrl.scenario import load, loads, read
+from specctrl.scenario import load, read
 from specctrl.scenario.published import MANIFEST, is_generated
 from specctrl.vectors import generated_files as files
 from specctrl.vectors import shortest as walk
-from specctrl.vectors.expectations import ANYBODY, classes_of, dress
-from specctrl.vectors.generate import _class, called_by_last, coarse, of_classes, of_strays
-from specctrl.vectors.random_histories import minimised, random_history, scenario_of
+from specctrl.vectors.expectations import class_of_last, dress
+from specctrl.vectors.generate import called_by_last, of_classes
 from specctrl.vectors.titles import title
 from specctrl.vectors.transition_classes import event, outcome
 
-BY_ORIGIN = {
-    origin: [DOCUMENTS[path] for path in GENERATED if DOCUMENTS[path]["x-generated"].startswith(origin)]
-    for origin in ("exploration", "random history", "random history, notices")
-}
-WRITTEN = [loads(path.read_bytes(), str(path)) for path in HAND]
-WRITTEN = [scenario for scenario in WRITTEN if scenario.profile == "spec" and not scenario.assume]
+EXPLORED = [DOCUMENTS[path] for path in GENERATED if DOCUMENTS[path]["x-generated"] == "exploration"]
 
 
 def without_rules(document):
@@ -45,70 +37,32 @@ class TestMadeAgain:
         assert 100 < len(made)
         assert made == {id: published(id) for id in made}
 
-    def test_what_the_first_random_histories_reach_is_what_is_published(self):
-        known = [*WRITTEN, *map(load, BY_ORIGIN["exploration"])]
-        made = list(of_strays(known, [random_history(seed) for seed in range(5)]))
-        assert made
-        assert made == [published(document["id"]) for document in made]
-
     def test_a_pair_that_forces_the_highest_bit_to_0_brings_no_further_class(self, monkeypatch):
         explored, high = walk.few_pairs(walk.BITS), 1 << walk.BITS.bit_length() - 1
         assert (high, 0) not in explored
         monkeypatch.setattr(walk, "few_pairs", lambda _: [*explored[:-1], (high, 0), explored[-1]])
-        known = {tuple(document["id"].split(".")[1:-1]) for document in BY_ORIGIN["exploration"]}
+        known = {tuple(document["id"].split(".")[1:-1]) for document in EXPLORED}
         found = set(walk.shortest(depth=3))
         assert 300 < len(found)
         assert found <= known
 
-    def test_a_seed_is_a_history(self):
-        assert random_history(7) == random_history(7) != random_history(8)
-
 
 class TestEach:
     def test_its_id_is_the_class_of_its_last_event(self):
-        for documents in BY_ORIGIN.values():
-            for document in documents:
-                words = _class((document["host"], 0, tuple(document["steps"])))
-                assert document["id"].rsplit(".", 1)[0] == ".".join(["gen", *words])
-                assert document["title"] == title(words)
+        for document in EXPLORED:
+            words = class_of_last(document["host"], document["steps"])
+            assert document["id"].rsplit(".", 1)[0] == ".".join(["gen", *words])
+            assert document["title"] == title(words)
 
     def test_no_class_has_two_of_the_exploration(self):
-        classes = [document["id"].rsplit(".", 1)[0] for document in BY_ORIGIN["exploration"]]
+        classes = [document["id"].rsplit(".", 1)[0] for document in EXPLORED]
         assert len(set(classes)) == len(classes)
-
-    def test_each_of_a_random_history_reaches_what_nothing_before_it_reaches(self):
-        covered = {coarse(words) for scenario in WRITTEN for words in _classes(scenario) if words}
-        covered |= {coarse(words) for each in BY_ORIGIN["exploration"] for words in _classes(load(each)) if words}
-        strays = [each for each in BY_ORIGIN["random history"] if each not in BY_ORIGIN["random history, notices"]]
-        new = [coarse(_class((each["host"], 0, tuple(each["steps"])))) for each in strays]
-        assert len(set(new)) == len(new)
-        assert covered.isdisjoint(new)
 
     def test_it_executes_the_code_of_the_rules_that_it_names(self):
         rules = load_rules()
         for path in GENERATED[::10]:
             called = called_by_last(load(DOCUMENTS[path]))
             assert all(bound_code(rules[id]) & called for id in DOCUMENTS[path]["rules"]), path
-
-    @pytest.mark.parametrize("document", BY_ORIGIN["random history, notices"][::3], ids=lambda each: each["id"])
-    def test_it_notices_the_mutant_for_which_it_was_taken_and_no_scenario_by_hand_does(self, document):
-        key = document["x-generated"].rsplit(" ", 1)[1]
-        twin = Twin(all_mutants()[key])  # a KeyError: the rule code has changed; specctrl vectors generate
-        assert twin.notices(load(document))
-        assert [] == [scenario.id for scenario in WRITTEN if twin.notices(scenario)]
-
-
-def _classes(scenario):
-    return classes_of(scenario.host, [step.source for step in scenario.steps])
-
-
-class TestTwin:
-    def test_the_emulator_itself_is_left_as_it_was(self):
-        mutants = all_mutants()
-        twin = Twin(mutants["words:overlay:swap-bits:3"])
-        failing = [scenario.id for scenario in WRITTEN if twin.notices(scenario)]
-        assert "cap.vcpu.report-added" in failing
-        assert 0 == main(["run", str(ROOT / "vectors" / "cap")])
 
 
 class TestDress:
@@ -120,26 +74,16 @@ class TestDress:
             {"op": "create_vcpu"},
             {"op": "wrmsr", "msr": "IA32_SPEC_CTRL", "value": "0x800", "expect": {"fault": "#GP"}},
             {"op": "observe", "expect": {"effective": "0x0", "guest_view": "0x0"}},
-        ]} == dress(self.HOST, 1, self.STEPS, ANYBODY)
+        ]} == dress(self.HOST, 1, self.STEPS)
 
     def test_a_history_that_cannot_happen_is_none(self):
         with pytest.raises(Misuse):
-            dress(self.HOST, 1, [*self.STEPS, {"op": "rsm"}], ANYBODY)
-        assert scenario_of((self.HOST, 1, (*self.STEPS, {"op": "rsm"})), ANYBODY) is None
+            dress(self.HOST, 1, [*self.STEPS, {"op": "rsm"}])
 
     def test_nothing_is_expected_of_a_vcpu_that_has_shut_down(self):
         load_list = [["MSR_VIRTUAL_ENUMERATION", "0x0"]]
         steps = [self.STEPS[0], {"op": "nested_enter"}, {"op": "nested_exit", "msr_load": load_list}]
-        assert {"abort": True} == dress(self.HOST, 1, steps, ANYBODY)["steps"][-1]["expect"]
-
-    def test_a_minimised_history_has_no_step_too_many(self):
-        history = (self.HOST, 1, (self.STEPS[0], {"op": "smi"}, {"op": "rsm"}, self.STEPS[1], {"op": "exit"}))
-
-        def faults(part):
-            scenario = scenario_of(part, ())
-            return scenario is not None and any("fault" in step.expect for step in scenario.steps)
-
-        assert (self.HOST, 1, self.STEPS) == minimised(history, faults)
+        assert {"abort": True} == dress(self.HOST, 1, steps)["steps"][-1]["expect"]
 
 
 class TestWords:
@@ -165,7 +109,7 @@ class TestWords:
 class TestFiles:
     @pytest.fixture
     def folder(self, tmp_path, monkeypatch):
-        first, second = BY_ORIGIN["exploration"][:2]
+        first, second = EXPLORED[:2]
         monkeypatch.setattr(files, "generate", lambda written, progress: [json.loads(json.dumps(second))])
         (tmp_path / MANIFEST).write_text('{"released": {}, "withdrawn": {}}')
         (tmp_path / "generated").mkdir()

@@ -21,9 +21,8 @@ from specctrl.scenario import (
     run,
     summary,
 )
-from specctrl.scenario.report import INVALID, NOTHING_RAN
+from specctrl.scenario.report import BY, INVALID, NOTHING_RAN, as_table, tally
 from specctrl.scenario.selection import add_selection, selection
-from specctrl.scenario.tally import BY, as_table, tally
 from specctrl.targets import TargetMissing, UnknownTarget, open_target
 
 EPILOG = """\

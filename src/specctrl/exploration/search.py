@@ -6,26 +6,26 @@ VM exit is watched.  The first history that violates a property is a shortest on
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import repeat
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from specctrl.exploration.events import (
     REFUSED,
     RESERVED,
+    Ended,
     Event,
-    Expected,
     HostSpec,
     Pair,
-    Seen,
     World,
     all_events,
     pairs_of,
 )
 from specctrl.exploration.histories import Exploration, History
 from specctrl.exploration.snapshot import State, forget, put, take
-from specctrl.model.contract import can_force
+from specctrl.model.contract import MODE, Contract, can_force
 from specctrl.model.kvm.variant import SPEC, Assumptions, Variant
 from specctrl.model.kvm.vcpu import Vcpu
 from specctrl.model.kvm.vm import Vm
@@ -45,7 +45,7 @@ from specctrl.model.vmm.migration import STATE_MSRS, Plan, migrate
 
 PROPERTIES: dict[str, str] = {
     "mechanism_refines_contract": "Every step ends as the contract says (success, fault, errno, level), and leaves "
-    "report, pair and level as the contract says.",
+    "report, pair and mode as the contract says.",
     "guest_reads_what_it_wrote": "RDMSR of IA32_SPEC_CTRL returns what was last written, at L1 and L2.",
     "get_msrs_is_the_view": "KVM_GET_MSRS of IA32_SPEC_CTRL returns the guest's view, and of the report the report.",
     "userspace_wins": "While the guest runs, the processor holds userspace's value in every bit of userspace's mask.",
@@ -108,7 +108,13 @@ def watched(vcpu: type[Vcpu]) -> type[Vcpu]:
 
 
 Node = tuple[int, int, State]
-"""A state of the search: the host, the number of an expected state, the vCPU's fields."""
+"""A state of the search: the host, the number of the contract's state, the vCPU's fields."""
+
+whole: Callable[[Contract], tuple[Any, ...]] = attrgetter(*(field.name for field in fields(Contract)))
+"""A state of the contract as a key."""
+of_contract = attrgetter("report", "user_mask", "user_value", *MODE)
+of_vcpu = attrgetter("mitigation_ctrl", "user_mask", "user_value", *MODE)
+"""What both have as fields: the words that nobody can change without an exit, and the mode."""
 
 
 def take_and_forget(vcpu: Vcpu) -> State:
@@ -138,12 +144,13 @@ class Search:
         self.max_depth = depth
         self.found = Exploration(worlds=1)
         self.vcpus = [self.new_vcpu(host) for host in world.hosts]
-        self.expected: list[Expected] = []
-        self.number: dict[Expected, int] = {}
-        self.moves: list[list[tuple[Event, Seen, int]]] = []
+        self.expected: list[Contract] = []
+        self.number: dict[tuple[Any, ...], int] = {}
+        self.moves: list[list[tuple[Event, Ended, int]]] = []
+        self.fields: list[tuple[Any, ...]] = []
         self.forced: list[tuple[int, int, int, int, int]] = []
         self.parents: dict[Node, tuple[Node, Event] | None] = {}
-        self.moved: dict[tuple[Any, ...], tuple[Seen, State]] = {}
+        self.moved: dict[tuple[Any, ...], tuple[Ended, State]] = {}
         self.arrived: set[Node] = set()
         self.nodes: list[Node] = []
 
@@ -159,27 +166,31 @@ class Search:
         vcpu.set_msrs(((MSR_VIRTUAL_ENUMERATION, 1), (MSR_VIRTUAL_MITIGATION_ENUM, self.world.offered)))
         return vcpu
 
-    def intern(self, at: Expected) -> int:
-        """The number of an expected state."""
-        known = self.number.get(at)
+    def intern(self, at: Contract) -> int:
+        """The number of a state of the contract."""
+        known = self.number.get(key := whole(at))
         if known is None:
-            known = self.number[at] = len(self.expected)
+            known = self.number[key] = len(self.expected)
             self.expected.append(at)
-            contract = self.world.contract(at)
-            mask, value = contract.force()
+            mask, value = at.force()
             report_asks = value & ~at.user_mask
-            self.forced.append((at.user_mask, at.user_value, report_asks, ~mask, at.view & ~mask))
+            self.fields.append(of_contract(at))
+            self.forced.append((at.user_mask, at.user_value, report_asks, ~mask, at.guest_view & ~mask))
             self.moves.append([])
         return known
 
-    def moves_from(self, number: int) -> list[tuple[Event, Seen, int]]:
-        """The events that are possible in an expected state: what must be seen, and where each leads."""
+    def moves_from(self, number: int) -> list[tuple[Event, Ended, int]]:
+        """The events that are possible in a state of the contract: what must be seen, and where each leads."""
         moves = self.moves[number]
         if not moves:
             at = self.expected[number]
             for event in self.events:
                 if event.possible(at):
-                    seen, then = event.expect(self.world, at)
+                    then = replace(at)
+                    try:
+                        seen = event.expect(then)
+                    except Outcome as outcome:
+                        seen = (type(outcome), outcome.args)
                     moves.append((event, seen, self.intern(then)))
         return moves
 
@@ -187,7 +198,7 @@ class Search:
         """Search until nothing is new, or all that is wanted was found."""
         frontier: list[Node] = []
         for host, vcpu in enumerate(self.vcpus):
-            node = (host, self.intern(Expected(host, *self.world.pair)), self.take(vcpu))
+            node = (host, self.intern(self.world.contract(self.world.hosts[host])), self.take(vcpu))
             self.parents[node] = None
             frontier.append(node)
         depth = 0
@@ -245,7 +256,7 @@ class Search:
         self.found.transitions += transitions
         return new
 
-    def move(self, vcpu: Vcpu, node: Node, event: Event, then: int) -> tuple[Seen, Node]:
+    def move(self, vcpu: Vcpu, node: Node, event: Event, then: int) -> tuple[Ended, Node]:
         """A migration.  What it reads of the source decides its end, so an equal source is moved only once."""
         host, _, _ = node
         assert event.moves_to is not None
@@ -292,7 +303,7 @@ class Search:
             self.arrived.add(reached)
             put(vcpu, state)
             arrived = (vcpu.read_spec_ctrl(), vcpu.mitigation_ctrl, vcpu.level)
-            if arrived != (at.view, at.report, at.level):
+            if arrived != (at.guest_view, at.report, at.level):
                 self.violation("migration_is_identity", before, event)
 
     def look(self, reached: Node, event: Event, before: Node) -> None:
@@ -301,14 +312,7 @@ class Search:
         vcpu = self.vcpus[host]
         if event.moves_to is not None:
             put(vcpu, reached[2])
-        at = self.expected[number]
-        if (
-            vcpu.level != at.level
-            or vcpu.mitigation_ctrl != at.report
-            or vcpu.user_mask != at.user_mask
-            or vcpu.user_value != at.user_value
-            or vcpu.shut_down != at.shut_down
-        ):
+        if of_vcpu(vcpu) != self.fields[number]:
             self.violation("mechanism_refines_contract", before, event)
         if vcpu.cpu.non_root:
             register = vcpu.cpu.spec_ctrl

@@ -5,7 +5,8 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
-from specctrl.model.kvm.state import L1Controls, Loaded, VcpuState
+from specctrl.model.contract import L1Controls
+from specctrl.model.kvm.state import Loaded, VcpuState
 from specctrl.model.kvm.vcpu import Vcpu
 from specctrl.model.processor import LogicalProcessor, Vmcs
 from specctrl.model.words import WORD

@@ -5,8 +5,9 @@ from typing import Any
 
 import z3
 
-from specctrl.model.contract import Contract, ReportKeptBy
-from specctrl.model.kvm.state import Intercept, L1Controls, Loaded
+from specctrl.model import contract
+from specctrl.model.contract import MODE, Contract, Intercept, L1Controls, ReportKeptBy
+from specctrl.model.kvm.state import Loaded
 from specctrl.model.kvm.variant import Variant
 from specctrl.model.kvm.vcpu import Vcpu
 from specctrl.model.kvm.vm import MSR_EXIT_REASONS
@@ -133,13 +134,8 @@ def any_controls(values: Symbols, name: str) -> L1Controls:
 
 
 def l1_wants(controls: L1Controls, msr: int, write: bool) -> Term:
-    """The term that L1 intercepts an access of L2: no bitmap, an MSR that no bitmap covers, or a bit of it.
-
-    Stated apart from the rule code: what is proven of that must not be taken from it.
-    """
-    asked = [flag_term(one.write if write else one.read) for one in controls.intercepts if one.msr == msr]
-    covered = msr in (IA32_SPEC_CTRL, IA32_ARCH_CAPABILITIES)
-    return z3.Or(z3.Not(flag_term(controls.use_msr_bitmap)), z3.BoolVal(not covered), *asked)
+    """The term that L1 intercepts an access of L2, as the contract says it."""
+    return flag_term(contract.l1_asks(controls, msr, write))
 
 
 def any_vcpu(variant: Variant, values: Symbols, loaded: Loaded, in_guest: bool) -> Vcpu:
@@ -235,5 +231,5 @@ def abstract(vcpu: Vcpu) -> Contract:
         user_mask=vcpu.user_mask,
         user_value=vcpu.user_value,
         report=vcpu.mitigation_ctrl,
-        level=vcpu.level,
+        **{name: getattr(vcpu, name) for name in MODE},
     )

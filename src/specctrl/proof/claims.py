@@ -6,7 +6,7 @@ from specctrl.proof.theorems import THEOREMS
 INDUCTION: dict[str, str] = {
     "invariant_holds_again": "Every step leads from the invariant to the invariant.",
     "mechanism_refines_contract": "After every step the outcome, the guest's view, userspace's pair, the report and "
-    "the level are what the contract says, and after SMI and RSM what SMM left and returns to is where the vCPU was.",
+    "the mode (level, VMX operation, SMM, a pending INIT, what L1 asked to see) are what the contract says.",
     "masked_bits_never_change": "Whatever the guest writes, at L1 or L2, every masked bit of the processor's "
     "IA32_SPEC_CTRL stays the force value.",
     "zero_forced_bits_never_set": "A bit forced to 0 is never set in the processor while the guest runs.",

@@ -12,7 +12,7 @@ from typing import Any
 import z3
 
 from specctrl.model import contract, posted
-from specctrl.model.contract import Contract
+from specctrl.model.contract import MODE, Contract
 from specctrl.model.kvm import entry, nested, vcpu, vm
 from specctrl.model.kvm import variant as kvm_variant
 from specctrl.model.kvm.state import Loaded
@@ -34,6 +34,7 @@ PURE = (
     (contract, "requested_bits"),
     (contract, "supported_force_spec_ctrl"),
     (contract, "can_force"),
+    (contract, "l1_asks"),
     (invariants, "requested_bits"),
     (entry, "requested_bits"),
     (entry, "can_force"),
@@ -130,9 +131,16 @@ def refinement(after: Contract, beside: Contract, seen: tuple[object, object]) -
         ("report", same(after.report, beside.report)),
         ("what is offered", same(after.offered, beside.offered)),
         ("what is announced", flag_term(after.announced) == flag_term(beside.announced)),
-        ("level", z3.BoolVal(after.level == beside.level)),
+        ("mode", z3.And([same_mode(getattr(after, name), getattr(beside, name)) for name in MODE])),
     ):
         yield Obligation("mechanism_refines_contract", part, term)
+
+
+def same_mode(left: object, right: object) -> Term:
+    """The term that a field of the mode is the same: a truth value, or what no operation computes."""
+    if isinstance(left, bool | Flag) and isinstance(right, bool | Flag):
+        return flag_term(left) == flag_term(right)
+    return z3.BoolVal(left is right)
 
 
 def of_this_step(

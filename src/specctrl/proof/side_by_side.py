@@ -26,7 +26,7 @@ from specctrl.model.registers import (
     MSR_VIRTUAL_MITIGATION_CTRL,
     MSR_VIRTUAL_MITIGATION_ENUM,
 )
-from specctrl.proof.any_vcpu import AnyFilter, Symbols, announced, any_controls, l1_wants
+from specctrl.proof.any_vcpu import AnyFilter, Symbols, announced, any_controls
 from specctrl.proof.symbolic import settled, word_term
 
 UNKNOWN_MSR = 0x5000_0003
@@ -76,11 +76,6 @@ def taken(result: bool) -> Seen:
 # ---- the guest's instructions
 
 
-def wanted(vcpu: Vcpu, access: Access) -> bool:
-    """Whether L1 intercepts this access of L2."""
-    return bool(settled(l1_wants(vcpu.controls, *access)))
-
-
 def denied(vcpu: Vcpu, msr: int, write: bool) -> bool:
     """Whether KVM refused the access for its filter, which does deny it."""
     refusal = getattr(vcpu, "refusal", None)
@@ -89,14 +84,12 @@ def denied(vcpu: Vcpu, msr: int, write: bool) -> bool:
 
 def guest(vcpu: Vcpu, contract: Contract, access: Access, operation: Callable[[], object],
           model: Callable[[], object]) -> Sight:
-    """A guest's access: what L1 intercepts goes to L1, what the filter denies has no effect, else the contract says."""
-    level = vcpu.level
+    """A guest's access: what L1 asked to see goes to L1, what the filter denies is refused, else the contract says."""
     seen = perform(operation)
-    if seen is Seen.REFLECTED:
-        contract.level = 1
-        return seen, Seen.REFLECTED if level == 2 and wanted(vcpu, access) else "L1 did not ask for an exit"
-    if level == 2 and access[0] != IA32_SPEC_CTRL and wanted(vcpu, access):  # that one as the merged bitmap has it
-        return seen, Seen.REFLECTED
+    if seen is Seen.REFLECTED or access[0] != IA32_SPEC_CTRL:  # whether that one exits is as the merged bitmap has it
+        shown = perform(lambda: contract.show_l1(*access))
+        if seen is Seen.REFLECTED or shown is Seen.REFLECTED:
+            return seen, shown
     expected = Seen.FAULT if denied(vcpu, *access) else perform(model)
     refusal = getattr(vcpu, "refusal", None)
     if expected is Seen.FAULT and refusal is not None and vcpu.vm.exit_reasons & refusal.value:
@@ -268,30 +261,29 @@ def filter_changes(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
 
 def l1_enters(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
     """VMLAUNCH with an empty list, with or without a pending INIT, which goes to L1."""
-    pending = bool(vcpu.init_pending) and not vcpu.smm
-    seen = perform(lambda: vcpu.vmlaunch(any_controls(values, "new_l1"), ()))
-    contract.level = 1 if pending else 2
-    return seen, Seen.REFLECTED if pending else Seen.DONE
+    controls = any_controls(values, "new_l1")
+    return perform(lambda: vcpu.vmlaunch(controls, ())), perform(lambda: contract.vmlaunch(controls))
 
 
 def entry_emulated(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
     """KVM's emulation of L1's entry, up to the first entry of its MSR-load list."""
-    vcpu.nested_enter(any_controls(values, "new_l1"), ())
-    contract.level = 2
+    controls = any_controls(values, "new_l1")
+    vcpu.nested_enter(controls, ())
+    contract.enter_l2(controls)
     return None, None
 
 
 def entry_fails(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
     """An entry of the list failed: back to L1."""
     vcpu.abandon_entry()
-    contract.level = 1
+    contract.leave_l2()
     return None, None
 
 
 def l2_exits(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
     """VMCALL with empty lists."""
     vcpu.vmcall((), ())
-    contract.level = 1
+    contract.leave_l2()
     return None, None
 
 
@@ -299,7 +291,7 @@ def exit_emulated(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
     """KVM's emulation of L2's exit, up to the first entry of the MSR-load list."""
     vcpu.nested_run_pending = False  # L2 has run: it is L2 that exits
     vcpu.nested_exit((), ())
-    contract.level = 1
+    contract.leave_l2()
     return None, None
 
 
@@ -336,9 +328,9 @@ def nested_state(level2: bool) -> Act:
             smm_left_vmx=values.flag("state.smm_left_vmx"),
             init_pending=values.flag("state.init_pending"),
         )
-        seen = perform(lambda: vcpu.restore_nested(state))
-        if seen is Seen.DONE:
-            contract.level = 2 if level2 else 1
+        if perform(lambda: vcpu.restore_nested(state)) is Seen.DONE:
+            contract.restore_mode(2 if level2 else 1, state.vmx_operation, state.controls, state.smm,
+                                  state.smm_left_level2, state.smm_left_vmx, state.init_pending)
         return None, None
 
     return act
@@ -350,58 +342,13 @@ def nested_state_is_read(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sig
     return None, None
 
 
-def vmxoff(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
-    """VMXOFF, with or without a pending INIT."""
-    pending = bool(vcpu.init_pending) and not vcpu.smm
-    vcpu.vmxoff()
-    if pending:
-        contract.init()
-    return None, None
+# ---- VMXOFF, SMM, INIT, reset
 
 
-# ---- SMM, INIT, reset
+def changes_mode(operation: str) -> Act:
+    """An operation that the guest or the processor performs, which has the same name in both."""
 
+    def act(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
+        return perform(getattr(vcpu, operation)), perform(getattr(contract, operation))
 
-def smi(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
-    """An SMI, at L1 or L2."""
-    from_l2, vmx = vcpu.level == 2, bool(vcpu.vmx_operation)
-    vcpu.smi()
-    contract.level = 1
-    back = vcpu.smm_left_level2 is from_l2 and bool(vcpu.smm_left_vmx) is vmx
-    return Seen.DONE, Seen.DONE if back and vcpu.smm is True and vcpu.vmx_operation is False else "another mode"
-
-
-def rsm(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
-    """RSM, to where the SMI came."""
-    back_in_l2, blocked, pending = bool(vcpu.smm_left_level2), bool(vcpu.smm_left_vmx), bool(vcpu.init_pending)
-    seen = perform(vcpu.rsm)
-    if vcpu.smm is not False or bool(vcpu.vmx_operation) is not blocked:
-        return seen, "another mode"
-    contract.level = 2 if back_in_l2 and not pending else 1
-    if pending and not back_in_l2 and not blocked:
-        contract.init()
-    return seen, Seen.REFLECTED if pending and back_in_l2 else Seen.DONE
-
-
-def init(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
-    """INIT, wherever the vCPU is."""
-    blocked = bool(vcpu.smm) or (vcpu.level == 1 and bool(vcpu.vmx_operation))
-    reflected = vcpu.level == 2
-    seen = perform(vcpu.init)
-    if blocked:
-        return seen, Seen.BLOCKED
-    if reflected:
-        contract.level = 1
-        return seen, Seen.REFLECTED
-    contract.init()
-    return seen, Seen.DONE
-
-
-def reset(vcpu: Vcpu, contract: Contract, values: Symbols) -> Sight:
-    """A reset of the platform by userspace."""
-    vcpu.platform_reset()
-    contract.level = 1
-    if contract.host.has_spec_ctrl:
-        contract.restore_view(0)
-    contract.restore_report(0)
-    return None, None
+    return act

@@ -1,5 +1,14 @@
-"""Print the JSON Schema of scenarios: ``python -m specctrl.scenario > vectors/scenario.schema.json``."""
+"""``python -m specctrl.scenario vectors``: write the files there that follow from others, schema and README."""
 
-from specctrl.scenario.schema import schema_text
+import os
+import sys
+from pathlib import Path
 
-print(schema_text(), end="")
+from specctrl.scenario.published import derived
+
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
+for file, text in derived(Path(sys.argv[1])).items():
+    beside = file.with_suffix(".new")
+    beside.write_text(text, "utf-8")
+    os.replace(beside, file)

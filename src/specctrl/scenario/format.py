@@ -1,15 +1,16 @@
-"""The scenario format as data: every operation, its arguments, what it can show.
+"""The scenario format as data: every operation, who performs it, its level, its arguments, what it can show.
 
-Checker, JSON Schema, comparison and adapters all read this table; nothing else knows the operations.
-An argument is required unless it has a default or is marked as optional here.
+Checker, JSON Schema, comparison, adapters, levels and random histories all read this table, and the machine has a
+method of each name.  An argument is required unless it has a default or is marked as optional here.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from specctrl.model.exposure import Overhead
 from specctrl.model.guest import RELEASES, BhbSequence, Kernel, KernelCpu, Os, SpectreBhi, SpectreV2
+from specctrl.model.kvm.variant import Assumptions
 from specctrl.model.parts import FEATURES, NOT_IN_CPUID, PARTS, resolve_host
 from specctrl.model.registers import CAP_NUMBERS, MSR_NUMBERS
 from specctrl.scenario.kinds import (
@@ -28,10 +29,22 @@ from specctrl.scenario.kinds import (
     Pair,
     Text,
 )
-from specctrl.scenario.machine import ASSUMPTIONS
 
 SCHEMA = "specctrl/scenario/1"
 PROFILES = ("spec", "rfc-v3")
+
+ASSUMPTIONS: dict[str, bool] = {item.name.replace("_", "-"): bool(item.default) for item in fields(Assumptions)}
+"""The switches of listed assumptions, by their names here, with their defaults."""
+
+LEVELS: dict[str, str] = {
+    "processor": "one vCPU accesses IA32_SPEC_CTRL, on a processor with the control; mask and value are set once",
+    "force": "a hypervisor that forces bits: pairs at any time, reports, interception without the control, INIT, "
+    "what userspace saves and restores, moves to another host",
+    "nested": "nested virtualization and SMM",
+    "kvm-abi": "the ioctls themselves: what they refuse and count, lists of MSRs, MSR filters, exits to userspace",
+}
+"""The levels, lowest first, and what each needs."""
+PROCESSOR, FORCE, NESTED, KVM_ABI = LEVELS
 
 OVERHEADS = tuple(item.value for item in Overhead)
 """What ``observe`` can list as ``overhead``: what the guest that booted pays needlessly."""
@@ -237,9 +250,15 @@ SETS = ("exposed", "overhead", "refused")
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation: its arguments, those that may be absent, defaults of the others, what it can show."""
+    """One operation: who performs it, the level that it needs at least if it succeeds, its arguments, what it can show.
+
+    ``often``: how often a random history has it, beside the others; never, if the reference in C does not perform it.
+    A default stands for an argument that a file leaves out.
+    """
 
     who: str
+    level: str
+    often: float
     args: Mapping[str, Kind]
     shows: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
@@ -266,26 +285,25 @@ def _value_or_error(args: dict[str, Any], at: At) -> None:
         at.refuse('"value" is given, and "error" is true')
 
 
-def _on_vcpu(who: str, shows: tuple[str, ...] = (), **optional: Kind) -> Operation:
+def _on_vcpu(who: str, level: str, often: float, shows: tuple[str, ...] = (), **optional: Kind) -> Operation:
     """An operation of one vCPU whose further arguments may all be absent."""
-    return Operation(who, {"vcpu": VCPU, **optional}, shows, optional=tuple(optional), defaults={"vcpu": 0})
+    return Operation(who, level, often, {"vcpu": VCPU, **optional}, shows, tuple(optional), {"vcpu": 0})
 
 
 _ENTERS = ("host_fault",)
 """What every operation that enters the guest can show: the host's own WRMSR faults, an oops of the host."""
-
 
 USERSPACE, GUEST, HOST_SIDE = "userspace", "guest", "host"
 _INSTRUCTION = ("fault", "exit", "reflected", *_ENTERS)
 
 OPERATIONS: Mapping[str, Operation] = {
     "check_extension": Operation(
-        USERSPACE, {"cap": CAP, "fd": FD_KVM_VM}, ("ret",), defaults={"fd": "vm"}),
+        USERSPACE, KVM_ABI, 0.2, {"cap": CAP, "fd": FD_KVM_VM}, ("ret",), defaults={"fd": "vm"}),
     "get_supported_force_spec_ctrl": Operation(
-        USERSPACE, {"fd": FD_KVM_VM, "bad_pointer": Flag()}, ("ret", "value", "errno"),
+        USERSPACE, KVM_ABI, 0.2, {"fd": FD_KVM_VM, "bad_pointer": Flag()}, ("ret", "value", "errno"),
         defaults={"fd": "kvm", "bad_pointer": False}),
     "enable_cap": Operation(
-        USERSPACE,
+        USERSPACE, PROCESSOR, 4,
         {"fd": Choice("a file descriptor of this ioctl", ("vm", "vcpu")), "vcpu": VCPU, "cap": CAP,
          "args": Listing(WORD, most=4),
          "flags": Number("a set of flags", 32)},
@@ -296,31 +314,31 @@ OPERATIONS: Mapping[str, Operation] = {
             "if": {"required": ["vcpu"]},
             "then": {"required": ["fd"], "properties": {"fd": {"const": "vcpu"}}},
         }),
-    "create_vcpu": _on_vcpu(USERSPACE, ("ret", "errno"), features=Listing(GUEST_FEATURE)),
-    "get_msrs": Operation(USERSPACE, {"vcpu": VCPU, "msrs": MSRS}, ("ret", "values"), defaults={"vcpu": 0}),
-    "set_msrs": Operation(USERSPACE, {"vcpu": VCPU, "msrs": PAIRS}, ("ret",), defaults={"vcpu": 0}),
-    "get_feature_msrs": Operation(USERSPACE, {"msrs": MSRS}, ("ret", "values")),
-    "get_msr_index_list": Operation(USERSPACE, {}, ("contains", "lacks")),
-    "get_msr_feature_index_list": Operation(USERSPACE, {}, ("contains", "lacks")),
+    "create_vcpu": _on_vcpu(USERSPACE, PROCESSOR, 0.1, ("ret", "errno"), features=Listing(GUEST_FEATURE)),
+    "get_msrs": Operation(USERSPACE, FORCE, 2, {"vcpu": VCPU, "msrs": MSRS}, ("ret", "values"), defaults={"vcpu": 0}),
+    "set_msrs": Operation(USERSPACE, FORCE, 6, {"vcpu": VCPU, "msrs": PAIRS}, ("ret",), defaults={"vcpu": 0}),
+    "get_feature_msrs": Operation(USERSPACE, KVM_ABI, 0.2, {"msrs": MSRS}, ("ret", "values")),
+    "get_msr_index_list": Operation(USERSPACE, KVM_ABI, 0.2, {}, ("contains", "lacks")),
+    "get_msr_feature_index_list": Operation(USERSPACE, KVM_ABI, 0.1, {}, ("contains", "lacks")),
     "set_msr_filter": Operation(
-        USERSPACE, {"default": Choice("a default", ("allow", "deny")), "ranges": Listing(RANGE)},
+        USERSPACE, KVM_ABI, 1.2, {"default": Choice("a default", ("allow", "deny")), "ranges": Listing(RANGE)},
         ("ret", "errno"), defaults={"default": "allow", "ranges": []}),
     "reply_msr_exit": Operation(
-        USERSPACE, {"vcpu": VCPU, "value": WORD, "error": Flag()}, ("value", *_INSTRUCTION),
+        USERSPACE, KVM_ABI, 40, {"vcpu": VCPU, "value": WORD, "error": Flag()}, ("value", *_INSTRUCTION),
         optional=("value", "error"), defaults={"vcpu": 0},
         more=_value_or_error,
         more_schema={"anyOf": [
             {"required": ["value"], "properties": {"error": {"const": False}}},
             {"required": ["error"], "not": {"required": ["value"]}},
         ]}),
-    "reset_vcpu": _on_vcpu(USERSPACE, ("ret",)),
+    "reset_vcpu": _on_vcpu(USERSPACE, FORCE, 0.7, ("ret",)),
     "get_nested_state": Operation(
-        USERSPACE, {"vcpu": VCPU, "state": LABEL}, ("ret", "errno"), defaults={"vcpu": 0}),
+        USERSPACE, NESTED, 2, {"vcpu": VCPU, "state": LABEL}, ("ret", "errno"), defaults={"vcpu": 0}),
     "set_nested_state": Operation(
-        USERSPACE, {"vcpu": VCPU, "state": LABEL, "run_pending": Flag()}, ("ret", "errno"),
+        USERSPACE, NESTED, 2, {"vcpu": VCPU, "state": LABEL, "run_pending": Flag()}, ("ret", "errno"),
         optional=("run_pending",), defaults={"vcpu": 0}),
     "migrate": Operation(
-        USERSPACE,
+        USERSPACE, FORCE, 1.5,
         {
             "to": HOST,
             "order": Choice("an order", ("nested-first", "msrs-first")),
@@ -329,29 +347,31 @@ OPERATIONS: Mapping[str, Operation] = {
         },
         ("errno", "refused"),
         optional=("msrs",), defaults={"order": "nested-first", "force": "keep"}),
-    "rdmsr": Operation(GUEST, {"vcpu": VCPU, "msr": MSR}, ("value", "abort", *_INSTRUCTION), defaults={"vcpu": 0}),
+    "rdmsr": Operation(
+        GUEST, PROCESSOR, 8, {"vcpu": VCPU, "msr": MSR}, ("value", "abort", *_INSTRUCTION), defaults={"vcpu": 0}),
     "wrmsr": Operation(
-        GUEST, {"vcpu": VCPU, "msr": MSR, "value": WORD}, ("abort", *_INSTRUCTION), defaults={"vcpu": 0}),
+        GUEST, PROCESSOR, 22, {"vcpu": VCPU, "msr": MSR, "value": WORD}, ("abort", *_INSTRUCTION),
+        defaults={"vcpu": 0}),
     "nested_enter": _on_vcpu(
-        GUEST, ("fail", "reflected", "abort", *_ENTERS),
+        GUEST, NESTED, 9, ("fail", "reflected", "abort", *_ENTERS),
         msr_load=PAIRS, intercept=INTERCEPT, exit_msr_store=MSRS, exit_msr_load=PAIRS),
-    "nested_exit": _on_vcpu(GUEST, ("stored", "abort", *_ENTERS), msr_store=MSRS, msr_load=PAIRS),
-    "init": _on_vcpu(GUEST, ("reflected", "blocked", "abort", *_ENTERS)),
-    "vmxoff": _on_vcpu(GUEST, _ENTERS),
-    "smi": _on_vcpu(GUEST, _ENTERS),
-    "rsm": _on_vcpu(GUEST, ("reflected", "abort", *_ENTERS)),
+    "nested_exit": _on_vcpu(GUEST, NESTED, 9, ("stored", "abort", *_ENTERS), msr_store=MSRS, msr_load=PAIRS),
+    "init": _on_vcpu(GUEST, FORCE, 1.5, ("reflected", "blocked", "abort", *_ENTERS)),
+    "vmxoff": _on_vcpu(GUEST, NESTED, 2, _ENTERS),
+    "smi": _on_vcpu(GUEST, NESTED, 2, _ENTERS),
+    "rsm": _on_vcpu(GUEST, NESTED, 5, ("reflected", "abort", *_ENTERS)),
     "boot": Operation(
-        GUEST,
+        GUEST, FORCE, 0,
         {"vcpu": VCPU, "kernel": KERNEL, "cpu": Choice("which CPU", tuple(item.value for item in KernelCpu))},
         ("wrote", *_ENTERS), defaults={"vcpu": 0, "cpu": "boot"}),
-    "exit": _on_vcpu(HOST_SIDE, ("host_spec_ctrl", *_ENTERS)),
-    "observe": _on_vcpu(HOST_SIDE, (
+    "exit": _on_vcpu(HOST_SIDE, PROCESSOR, 6, ("host_spec_ctrl", *_ENTERS)),
+    "observe": _on_vcpu(HOST_SIDE, PROCESSOR, 0, (
         "effective", "guest_view", "mask", "shadow", "intercepted", "saved", "level", "smm", "exposed",
         "overhead")),
 }
 """Every operation of the format."""
 
-COUNTED = ("get_msrs", "set_msrs", "get_feature_msrs")
+COUNTED = tuple(name for name, each in OPERATIONS.items() if "msrs" in each.args and "ret" in each.shows)
 """Operations whose ``ret`` counts how many of ``msrs`` were processed."""
 
 

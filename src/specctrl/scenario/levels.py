@@ -8,30 +8,10 @@ from typing import Any
 
 from specctrl.model.parts import resolve_host
 from specctrl.model.registers import IA32_SPEC_CTRL, KVM_CAP_FORCE_SPEC_CTRL
-from specctrl.scenario.format import COUNTED
+from specctrl.scenario.format import COUNTED, FORCE, KVM_ABI, LEVELS, NESTED, OPERATIONS, PROCESSOR
 from specctrl.scenario.reading import Scenario, Step
 
-LEVELS: dict[str, str] = {
-    "processor": "one vCPU accesses IA32_SPEC_CTRL, on a processor with the control; mask and value are set once",
-    "force": "a hypervisor that forces bits: pairs at any time, reports, interception without the control, INIT, "
-    "what userspace saves and restores, moves to another host",
-    "nested": "nested virtualization and SMM",
-    "kvm-abi": "the ioctls themselves: what they refuse and count, lists of MSRs, MSR filters, exits to userspace",
-}
-"""The levels, lowest first, and what each needs."""
-
 _ORDER = tuple(LEVELS)
-PROCESSOR, FORCE, NESTED, KVM_ABI = _ORDER
-
-OPS: dict[str, str] = {
-    "create_vcpu": PROCESSOR, "rdmsr": PROCESSOR, "wrmsr": PROCESSOR, "exit": PROCESSOR, "observe": PROCESSOR,
-    "enable_cap": PROCESSOR, "get_msrs": FORCE, "set_msrs": FORCE, "init": FORCE, "reset_vcpu": FORCE,
-    "migrate": FORCE, "boot": FORCE, "nested_enter": NESTED, "nested_exit": NESTED, "vmxoff": NESTED, "smi": NESTED,
-    "rsm": NESTED, "get_nested_state": NESTED, "set_nested_state": NESTED, "check_extension": KVM_ABI,
-    "get_supported_force_spec_ctrl": KVM_ABI, "get_feature_msrs": KVM_ABI, "get_msr_index_list": KVM_ABI,
-    "get_msr_feature_index_list": KVM_ABI, "set_msr_filter": KVM_ABI, "reply_msr_exit": KVM_ABI,
-}
-"""The level that each operation needs at least, if it succeeds."""
 
 ABI_OUTCOMES = ("errno", "exit", "refused")
 """Outcomes that only somebody who performs ioctls can see."""
@@ -70,7 +50,7 @@ def level_of_step(step: Step, scenario: Scenario) -> str:
     """The level that one step needs."""
     if any(step.expect.get(key) for key in ABI_OUTCOMES) or _counts(step):
         return KVM_ABI
-    levels = [OPS[step.op], *(KEYS.get(key, PROCESSOR) for key in step.expect)]
+    levels = [OPERATIONS[step.op].level, *(KEYS.get(key, PROCESSOR) for key in step.expect)]
     match step.op:
         case "enable_cap":
             levels.append(_pair(step, scenario))

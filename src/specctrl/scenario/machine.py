@@ -1,19 +1,20 @@
 """One host with its VM: performs the operations of the scenario format.
 
-Each operation is a method with the format's name and arguments; it returns an
+Each operation of :data:`specctrl.scenario.format.OPERATIONS` is a method with its name and arguments; it returns an
 :class:`~specctrl.scenario.observation.Observation`.
 An outcome of the history (a fault, an errno, …) is a key of the observation; only a history that
 cannot happen raises, with :class:`specctrl.model.outcomes.Misuse`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import wraps
 from typing import Any, TypeVar, cast
 
+from specctrl.model.contract import Intercept, L1Controls
 from specctrl.model.guest import Kernel, KernelCpu, Software, boot
 from specctrl.model.kvm.filters import FilterRange, MsrFilter
-from specctrl.model.kvm.state import Intercept, L1Controls, NestedState
+from specctrl.model.kvm.state import NestedState
 from specctrl.model.kvm.system import (
     FEATURE_MSRS,
     check_extension,
@@ -33,10 +34,8 @@ from specctrl.model.parts import NOT_IN_CPUID, Host, features_from_names, guest_
 from specctrl.model.registers import cap_number, check_word, msr_number
 from specctrl.model.variants import VARIANTS
 from specctrl.model.vmm.migration import Plan, migrate
+from specctrl.scenario.format import ASSUMPTIONS, OPERATIONS
 from specctrl.scenario.observation import Hex, Observation, describe, index_list, observe
-
-ASSUMPTIONS: dict[str, bool] = {field.name.replace("_", "-"): bool(field.default) for field in fields(Assumptions)}
-"""The switches of listed assumptions, by the scenario format's names, with their defaults."""
 
 Operation = TypeVar("Operation", bound=Callable[..., Observation])
 
@@ -113,10 +112,10 @@ class Machine:
         """
         arguments = {key: value for key, value in step.items() if key not in ("op", "expect")}
         name = step["op"]
-        method = OPERATIONS.get(name)
-        if method is None:
+        if name not in OPERATIONS:
             raise Misuse(f"there is no operation {name!r}")
-        return method(self, **arguments)
+        seen: Observation = getattr(self, name)(**arguments)
+        return seen
 
     # ---- what userspace does
 
@@ -269,8 +268,8 @@ class Machine:
         """Move the whole VM; if a step at the destination fails, the source goes on unchanged."""
         one_of("order", order, ("nested-first", "msrs-first"))
         one_of("force", force, ("keep", "drop"))
-        for number in self.vcpus:
-            self.running(number).exit_guest()
+        for vcpu in [self.running(number) for number in self.vcpus]:
+            vcpu.exit_guest()
         carried = None if msrs is None else tuple(msr_number(msr) for msr in msrs)
         plan = Plan(resolve_host(to), order == "nested-first", carried, force == "keep")
         self.vm, self.vcpus = migrate(self.variant, self.assume, self.vm, self.vcpus, plan)
@@ -441,40 +440,6 @@ class Machine:
             }
             for number, vcpu in self.vcpus.items()
         }
-
-
-OPERATIONS: dict[str, Callable[..., Observation]] = {
-    name: getattr(Machine, name)
-    for name in (
-        "check_extension",
-        "get_supported_force_spec_ctrl",
-        "enable_cap",
-        "create_vcpu",
-        "get_msrs",
-        "set_msrs",
-        "get_feature_msrs",
-        "get_msr_index_list",
-        "get_msr_feature_index_list",
-        "set_msr_filter",
-        "reply_msr_exit",
-        "reset_vcpu",
-        "get_nested_state",
-        "set_nested_state",
-        "migrate",
-        "rdmsr",
-        "wrmsr",
-        "nested_enter",
-        "nested_exit",
-        "init",
-        "vmxoff",
-        "smi",
-        "rsm",
-        "boot",
-        "exit",
-        "observe",
-    )
-}
-"""Every operation of the scenario format, by name."""
 
 
 class WritesRecorded:

@@ -5,15 +5,19 @@ The id of a scenario stands for its content: what decides whether it passes.  On
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from specctrl.scenario import Invalid, Problem, Scenario, loads
-from specctrl.scenario.format import ID, SCHEMA
+from specctrl.scenario import Invalid, Problem, Scenario, loads, read
+from specctrl.scenario.format import ID, LEVELS, OPERATIONS, SCHEMA
 from specctrl.scenario.kinds import At, Json
+from specctrl.scenario.levels import level
 from specctrl.scenario.reading import scenario_files
+from specctrl.scenario.schema import schema_text
 
 PREFIX = "gen"
 """The first word of every generated id, and of no other."""
@@ -208,3 +212,25 @@ def read_documents(folder: Path) -> dict[str, Any]:
     if problems:
         raise Invalid(problems)
     return documents
+
+
+# ---- what follows from the table of operations and from the scenarios
+
+_TABLE = re.compile(r"(?<=^\| Operation \| Arguments \| Answers \|\n\|---\|---\|---\|\n)(\|.*\n)+", re.MULTILINE)
+
+
+def derived(folder: Path) -> dict[Path, str]:
+    """The text of the files that follow from others: the schema, and the README with its table and its counts."""
+    rows = "".join(
+        f"| `{name}` | {_names(operation.args)} | {_names(operation.shows, but=('host_fault',))} |\n"
+        for name, operation in OPERATIONS.items())
+    counts = Counter(level(scenario) for scenario in read([folder]))
+    readme = folder / "README.md"
+    text = _TABLE.sub(lambda _: rows, readme.read_text("utf-8"))
+    for name in LEVELS:
+        text = re.sub(rf"^(\| `{name}` \|.*\| )\d+( \|)$", rf"\g<1>{counts[name]}\g<2>", text, flags=re.MULTILINE)
+    return {folder / "scenario.schema.json": schema_text(), readme: text}
+
+
+def _names(names: Iterable[str], but: tuple[str, ...] = ()) -> str:
+    return ", ".join(f"`{name}`" for name in names if name not in but) or "\N{EN DASH}"

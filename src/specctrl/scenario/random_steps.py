@@ -1,11 +1,10 @@
-"""Random steps of histories: each one that can happen in the state that the emulator is in."""
+"""Random histories: steps of every operation, each one that can happen in the state that the emulator is in."""
 
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
-from specctrl.model.kvm.vcpu import Vcpu
-from specctrl.model.outcomes import ExitKind
+from specctrl.model.outcomes import ExitKind, Misuse
 from specctrl.model.parts import FEATURES, NOT_IN_CPUID, PARTS, resolve_host
 from specctrl.model.registers import (
     CAP_NUMBERS,
@@ -19,19 +18,21 @@ from specctrl.model.registers import (
     MSR_VIRTUAL_MITIGATION_ENUM,
     REGISTERS,
 )
+from specctrl.scenario.format import CAP, HOST, INTERCEPT, LABEL, MSR, MSRS, OPERATIONS, PAIRS, VCPU, WORD
+from specctrl.scenario.kinds import Choice, Flag, Kind
 from specctrl.scenario.machine import Machine
+from specctrl.scenario.observation import Observation
 
 Call = dict[str, Any]
 """A step as the emulator is given it: ``op`` and its arguments, numbers as ints."""
 
 _BITS = [field.mask for field in REGISTERS["IA32_SPEC_CTRL"]]
-_LABELS = ("a", "b")
 _RANGES = ((0x40, 16), (IA32_SPEC_CTRL, 1), (IA32_ARCH_CAPABILITIES, 1), (MSR_VIRTUAL_ENUMERATION, 3), (0x800, 64))
 """Where the ranges of a filter start, and how long they are at the most."""
 
 
 class Chooser:
-    """Makes the steps of one history; ``machine`` performs each before the next is chosen."""
+    """Makes one history; ``machine`` performs each step before the next is chosen."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
@@ -94,15 +95,15 @@ class Chooser:
             return self.random.choice((0, 1 << 63, 1 << 63 | 1 << 19))
         return self.random.choice((0, 1, 1, 2, 3, 3, 4))
 
-    def pairs(self, most: int) -> list[list[int]]:
-        """An MSR list to load."""
-        count = self.random.choice((0, 0, 1, 1, self.random.randint(0, most)))
+    def pairs(self) -> list[list[int]]:
+        """MSRs with values."""
+        count = self.random.choice((0, 1, 1, self.random.randint(0, 4)))
         msrs = [self.msr() for _ in range(count)]
         return [[msr, self.value_for(msr)] for msr in msrs]
 
-    def msrs(self, most: int) -> list[int]:
-        """An MSR list to store."""
-        return [self.msr() for _ in range(self.random.choice((0, 1, self.random.randint(0, most))))]
+    def msrs(self) -> list[int]:
+        """MSRs."""
+        return [self.msr() for _ in range(self.random.choice((0, 1, self.random.randint(0, 4))))]
 
     def pair(self) -> list[int]:
         """A mask and a value; mostly one that may be forced."""
@@ -146,119 +147,96 @@ class Chooser:
                 offer = [[MSR_VIRTUAL_ENUMERATION, 1], [MSR_VIRTUAL_MITIGATION_ENUM, self.random.choice((3, 3, 1, 2))]]
                 yield {"op": "set_msrs", "vcpu": number, "msrs": offer}
 
-    def event(self) -> Call:
-        """A step that can happen now."""
-        number = self.random.choice(tuple(self.machine.vcpus))
-        vcpu = self.machine.vcpus[number]
-        if vcpu.shut_down and self.often(0.3):
-            return {"op": "reset_vcpu", "vcpu": number}
+    def history(self, events: int) -> Iterator[tuple[Call, Observation, bool]]:
+        """The VM's setup, and so many events: each step, what it showed, and whether it is an event."""
+        for call in self.setup():
+            yield call, self.machine.perform(call), False
+        for _ in range(events):
+            yield *self.step(), True
+
+    def step(self) -> tuple[Call, Observation]:
+        """A step that can happen now, and what it showed.  One that cannot changes nothing, and another is tried."""
         while True:
-            name = self.random.choices(_NAMES, _WEIGHTS)[0]
-            possible, arguments = CHOICES[name][1:]
-            if possible(self, vcpu):
-                return {"op": name, **arguments(self, number)}
+            call = self.any_step()
+            try:
+                return call, self.machine.perform(call)
+            except Misuse:
+                continue
 
-    def reply(self, number: int) -> Call:
-        """Userspace's answer to the exit that is pending."""
-        error = self.often(0.3)
-        pending = self.machine.vcpus[number].pending_exit
-        assert pending is not None
-        if error or pending.kind is ExitKind.WRMSR:
-            return {"vcpu": number, "error": error}
-        return {"vcpu": number, "value": self.word()}
+    def any_step(self) -> Call:
+        """A step, whether or not it can happen now."""
+        number = self.random.choice(tuple(self.machine.vcpus))
+        if self.machine.vcpus[number].shut_down and self.often(0.3):
+            return {"op": "reset_vcpu", "vcpu": number}
+        name = self.random.choices(_NAMES, _OFTEN)[0]
+        own = OWN.get(name)
+        return {"op": name, **(self.arguments(name, number) if own is None else own(self, number))}
 
-    def state(self, number: int) -> Call:
-        """A nested state that was saved before."""
-        call: Call = {"vcpu": number, "state": self.random.choice(tuple(self.machine.saved_states))}
-        if self.often(0.5):
-            call["run_pending"] = self.often(0.5)
-        return call
+    def arguments(self, name: str, number: int) -> Call:
+        """Arguments of an operation, each any of its kind; half of those that may be absent are."""
+        operation = OPERATIONS[name]
+        return {key: self.any_of(kind, number) for key, kind in operation.args.items()
+                if key not in operation.optional or self.often(0.5)}
 
-    def move(self) -> Call:
-        """A migration."""
-        call: Call = {"to": self.any_host(), "order": self.random.choice(("nested-first", "msrs-first")),
-                      "force": self.random.choice(("keep", "keep", "drop"))}
-        if self.often(0.3):
-            call["msrs"] = self.random.sample([IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL], 2) + self.msrs(1)
-        return call
+    def any_of(self, kind: Kind, number: int) -> Any:
+        """Any value of a kind; ``number`` is the vCPU that the step is about."""
+        if isinstance(kind, Choice):
+            return self.random.choice(kind.names)
+        if isinstance(kind, Flag):
+            return self.often(0.3)
+        return number if kind is VCPU else ANY[id(kind)](self)
+
+    # ---- operations whose arguments belong together
+
+    def enable_cap(self, number: int) -> Call:
+        """Mostly a pair for one vCPU."""
+        on = {"fd": "vcpu", "vcpu": number} if self.often(0.85) else {"fd": "vm"}
+        cap = self.random.choice((*(KVM_CAP_FORCE_SPEC_CTRL,) * 12, KVM_CAP_X86_USER_SPACE_MSR, 7))
+        return {**on, "args": self.pair(), "cap": cap, "flags": int(self.often(0.05))}
+
+    def create_vcpu(self, number: int) -> Call:
+        """One that exists already, or one too many."""
+        return {"vcpu": self.random.choice((number, 4096))}
 
     def wrmsr(self, number: int) -> Call:
         """A guest's write."""
         msr = self.msr()
         return {"vcpu": number, "msr": msr, "value": self.value_for(msr)}
 
-    def all_can_move(self) -> bool:
-        """Whether no vCPU waits for a reply or has shut down."""
-        return not any(vcpu.pending_exit or vcpu.shut_down for vcpu in self.machine.vcpus.values())
-
-    def filter(self) -> Call:
+    def set_msr_filter(self, _number: int) -> Call:
         """A whole filter."""
         count = 17 if self.often(0.02) else self.random.choice((0, 1, 1, 2, 3))
         default = self.random.choice(("allow", "allow", "deny"))
         return {"default": default, "ranges": [self.filter_range() for _ in range(count)]}
 
+    def reply_msr_exit(self, number: int) -> Call:
+        """Userspace's answer to an exit, if one is pending."""
+        pending = self.machine.vcpus[number].pending_exit
+        error = self.often(0.3)
+        if error or pending is None or pending.kind is ExitKind.WRMSR:
+            return {"vcpu": number, "error": error}
+        return {"vcpu": number, "value": self.word()}
 
-def _always(_: Chooser, vcpu: Vcpu) -> bool:
-    return True
-
-
-def _pending(_: Chooser, vcpu: Vcpu) -> bool:
-    return vcpu.pending_exit is not None
-
-
-def _not_pending(_: Chooser, vcpu: Vcpu) -> bool:
-    return vcpu.pending_exit is None
-
-
-def _running(_: Chooser, vcpu: Vcpu) -> bool:
-    return vcpu.pending_exit is None and not vcpu.shut_down
-
-
-def _can_enter(chooser: Chooser, vcpu: Vcpu) -> bool:
-    return _running(chooser, vcpu) and chooser.machine.host.nested and vcpu.level == 1 and not vcpu.smm
+    def migrate(self, number: int) -> Call:
+        """A move; the MSRs that carry state are mostly among those that are carried."""
+        call = self.arguments("migrate", number)
+        if "msrs" in call:
+            call["msrs"] = self.random.sample([IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL], 2) + call["msrs"][:1]
+        return call
 
 
-def _can_vmxoff(chooser: Chooser, vcpu: Vcpu) -> bool:
-    return _running(chooser, vcpu) and vcpu.level == 1 and not vcpu.smm and vcpu.vmx_operation
+ANY: dict[int, Callable[[Chooser], Any]] = {id(kind): choose for kind, choose in (
+    (WORD, Chooser.word), (MSR, Chooser.msr), (MSRS, Chooser.msrs), (PAIRS, Chooser.pairs), (HOST, Chooser.any_host),
+    (INTERCEPT, Chooser.intercept), (LABEL, lambda chooser: chooser.random.choice("ab")),
+    (CAP, lambda chooser: chooser.random.choice((*CAP_NUMBERS.values(), 1))),
+)}
+"""How a value of each kind is chosen."""
 
-
-Possible = Callable[[Chooser, Vcpu], bool]
-Arguments = Callable[[Chooser, int], Call]
-
-CHOICES: dict[str, tuple[float, Possible, Arguments]] = {
-    "check_extension": (0.2, _always, lambda c, n: {"cap": c.random.choice((*CAP_NUMBERS.values(), 1)), "fd": "vm"}),
-    "get_supported_force_spec_ctrl": (0.2, _always, lambda c, n: {
-        "fd": c.random.choice(("kvm", "kvm", "vm")), "bad_pointer": c.often(0.2)}),
-    "enable_cap": (4, _always, lambda c, n: {
-        **({"fd": "vcpu", "vcpu": n} if c.often(0.85) else {"fd": "vm"}), "args": c.pair(),
-        "cap": c.random.choice((*(KVM_CAP_FORCE_SPEC_CTRL,) * 12, KVM_CAP_X86_USER_SPACE_MSR, 7)),
-        "flags": int(c.often(0.05))}),
-    "create_vcpu": (0.1, _always, lambda c, n: {"vcpu": c.random.choice((n, 4096))}),
-    "get_msrs": (2, _always, lambda c, n: {"vcpu": n, "msrs": c.msrs(4)}),
-    "set_msrs": (6, _always, lambda c, n: {"vcpu": n, "msrs": c.pairs(4)}),
-    "get_feature_msrs": (0.2, _always, lambda c, n: {"msrs": c.msrs(3)}),
-    "get_msr_index_list": (0.2, _always, lambda c, n: {}),
-    "get_msr_feature_index_list": (0.1, _always, lambda c, n: {}),
-    "set_msr_filter": (1.2, _always, lambda c, n: c.filter()),
-    "reply_msr_exit": (40, _pending, lambda c, n: c.reply(n)),
-    "reset_vcpu": (0.7, _not_pending, lambda c, n: {"vcpu": n}),
-    "get_nested_state": (2, _always, lambda c, n: {"vcpu": n, "state": c.random.choice(_LABELS)}),
-    "set_nested_state": (2, lambda c, _: bool(c.machine.saved_states), lambda c, n: c.state(n)),
-    "migrate": (1.5, lambda c, _: c.all_can_move(), lambda c, n: c.move()),
-    "rdmsr": (8, _running, lambda c, n: {"vcpu": n, "msr": c.msr()}),
-    "wrmsr": (22, _running, lambda c, n: c.wrmsr(n)),
-    "nested_enter": (9, _can_enter, lambda c, n: {
-        "vcpu": n, "msr_load": c.pairs(3), "intercept": c.intercept(),
-        "exit_msr_store": c.msrs(2) if c.often(0.3) else [], "exit_msr_load": c.pairs(2) if c.often(0.3) else []}),
-    "nested_exit": (9, lambda c, v: _running(c, v) and v.level == 2, lambda c, n: {
-        "vcpu": n, "msr_store": c.msrs(2), "msr_load": c.pairs(2)}),
-    "init": (1.5, _running, lambda c, n: {"vcpu": n}),
-    "vmxoff": (2, _can_vmxoff, lambda c, n: {"vcpu": n}),
-    "smi": (2, lambda c, v: _running(c, v) and not v.smm, lambda c, n: {"vcpu": n}),
-    "rsm": (5, lambda c, v: _running(c, v) and v.smm, lambda c, n: {"vcpu": n}),
-    "exit": (6, _running, lambda c, n: {"vcpu": n}),
+OWN: dict[str, Callable[[Chooser, int], Call]] = {
+    "enable_cap": Chooser.enable_cap, "create_vcpu": Chooser.create_vcpu, "wrmsr": Chooser.wrmsr,
+    "set_msr_filter": Chooser.set_msr_filter, "reply_msr_exit": Chooser.reply_msr_exit, "migrate": Chooser.migrate,
 }
-"""Every operation but ``boot`` and ``observe``: how often it is chosen, when it is possible, with which arguments."""
+"""The operations whose arguments are not simply any of their kinds."""
 
-_NAMES = tuple(CHOICES)
-_WEIGHTS = tuple(weight for weight, _, _ in CHOICES.values())
+_NAMES = tuple(OPERATIONS)
+_OFTEN = tuple(operation.often for operation in OPERATIONS.values())

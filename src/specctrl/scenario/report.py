@@ -1,13 +1,15 @@
-"""Reporting a run: text for people, JSON and JUnit for programs; and the exit status."""
+"""Reporting a run: text for people, JSON and JUnit for programs, counts by rule and level; and the exit status."""
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
-from specctrl.scenario.format import OUTCOMES
+from specctrl.scenario.format import LEVELS, OUTCOMES
 from specctrl.scenario.kinds import Json, quoted
+from specctrl.scenario.levels import level
+from specctrl.scenario.reading import Scenario
 from specctrl.scenario.running import FAIL, OTHER_PROFILE, PASS, STATUSES, UNSEEN, UNSUPPORTED, Result
 
 ALL_PASSED, MISMATCH, INVALID, NOTHING_RAN = 0, 1, 2, 3
@@ -194,3 +196,37 @@ def _case(suite: ElementTree.Element, name: str, owner: str) -> ElementTree.Elem
 def _clean(text: str) -> str:
     """Characters that XML cannot hold, replaced."""
     return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
+
+
+# ---- counted by rule or by level
+
+TALLIED = (PASS, FAIL, UNSUPPORTED)
+"""What is counted; a scenario of another profile says nothing of a rule."""
+
+BY: dict[str, Callable[[Scenario], Sequence[str]]] = {
+    "rule": lambda scenario: scenario.rules,
+    "level": lambda scenario: (level(scenario),),
+}
+"""What a scenario can be counted under."""
+
+
+def tally(report: Report, by: str) -> dict[str, dict[str, int]]:
+    """How many scenarios of each rule, or of each level, passed, failed and were unsupported."""
+    counts: dict[str, dict[str, int]] = {}
+    for result in report.results:
+        if result.status in TALLIED:
+            for name in BY[by](result.scenario):
+                counts.setdefault(name, dict.fromkeys(TALLIED, 0))[result.status] += 1
+    order = [name for name in LEVELS if name in counts] if by == "level" else sorted(counts)
+    return {name: counts[name] for name in order}
+
+
+def as_table(counts: dict[str, dict[str, int]], by: str) -> str:
+    """The counts as lines of text, one a rule or level."""
+    width = max(map(len, [by, *counts]))
+    heads = "  ".join(f"{status:>{len(status)}}" for status in TALLIED)
+    rows = [
+        f"{name:<{width}}  " + "  ".join(f"{row[status]:>{len(status)}}" for status in TALLIED)
+        for name, row in counts.items()
+    ]
+    return "\n".join([f"{by:<{width}}  {heads}", *rows])

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from specctrl.rules import RuleError, load_rules
 from specctrl.scenario import Scenario
-from specctrl.scenario.format import OPERATIONS
+from specctrl.scenario.format import LEVELS, OPERATIONS
 from specctrl.scenario.kinds import one_of
-from specctrl.scenario.levels import LEVELS, level
+from specctrl.scenario.levels import level
 from specctrl.scenario.published import is_generated
 
-KINDS = ("hand", "generated")
+WRITERS = ("hand", "generated")
 """Who wrote a scenario."""
 
 
@@ -30,7 +30,7 @@ class Selection:
             (not self.rules or any(rule in scenario.rules for rule in self.rules))
             and (not self.levels or level(scenario) in self.levels)
             and (not self.ops or any(step.op in self.ops for step in scenario.steps))
-            and (self.kind is None or kind_of(scenario) == self.kind)
+            and (self.kind is None or written_by(scenario) == self.kind)
         )
 
     def of(self, scenarios: Iterable[Scenario]) -> list[Scenario]:
@@ -38,9 +38,9 @@ class Selection:
         return [scenario for scenario in scenarios if self.fits(scenario)]
 
 
-def kind_of(scenario: Scenario) -> str:
+def written_by(scenario: Scenario) -> str:
     """Whether a scenario was written by hand or generated."""
-    return KINDS[is_generated(scenario.id)]
+    return WRITERS[is_generated(scenario.id)]
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--rule", action="append", default=[], metavar="ID", type=_rule, help="that name this rule")
     group.add_argument("--level", action="append", default=[], choices=list(LEVELS), help="of this level")
     group.add_argument("--op", action="append", default=[], metavar="NAME", type=_op, help="with this operation")
-    group.add_argument("--kind", choices=KINDS, help="written by hand, or generated")
+    group.add_argument("--kind", choices=WRITERS, help="written by hand, or generated")
 
 
 def _rule(id: str) -> str:

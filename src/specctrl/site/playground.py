@@ -14,8 +14,8 @@ from specctrl.model.outcomes import Misuse
 from specctrl.model.parts import PARTS
 from specctrl.rules import Rule, load_rules
 from specctrl.scenario import Invalid, json_schema, load
-from specctrl.scenario.format import OPERATIONS, PROFILES, SCHEMA
-from specctrl.scenario.machine import ASSUMPTIONS, Machine
+from specctrl.scenario.format import ASSUMPTIONS, OPERATIONS, PROFILES, SCHEMA
+from specctrl.scenario.machine import Machine
 from specctrl.scenario.observation import Hex
 from specctrl.scenario.running import normalised, written
 from specctrl.site.changes import Changes

@@ -27,9 +27,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from specctrl.model.outcomes import Misuse, Unsupported
-from specctrl.scenario.format import HOST, PROFILES, SHOWS
+from specctrl.scenario.format import ASSUMPTIONS, HOST, PROFILES, SHOWS
 from specctrl.scenario.kinds import At, Json, Listing, Text, one_of, quoted
-from specctrl.scenario.machine import ASSUMPTIONS
 from specctrl.scenario.reading import Step, parse
 from specctrl.scenario.running import TargetFailed
 from specctrl.targets.plain import decode, encode

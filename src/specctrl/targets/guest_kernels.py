@@ -11,9 +11,8 @@ from specctrl.model.exposure import judge
 from specctrl.model.guest import Kernel, KernelCpu, Software, boot
 from specctrl.model.outcomes import GP, Fault, Misuse
 from specctrl.model.parts import Features, features_from_names, guest_features, resolve_host
-from specctrl.scenario.format import SHOWS
+from specctrl.scenario.format import ASSUMPTIONS, SHOWS
 from specctrl.scenario.kinds import Json
-from specctrl.scenario.machine import ASSUMPTIONS
 from specctrl.scenario.reading import Step
 from specctrl.scenario.running import Target, normalised
 

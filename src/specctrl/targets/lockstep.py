@@ -14,6 +14,7 @@ from typing import Any
 from specctrl.model.outcomes import Misuse
 from specctrl.scenario.format import HOST, OPERATIONS, SCHEMA
 from specctrl.scenario.machine import Machine
+from specctrl.scenario.observation import Observation
 from specctrl.scenario.random_steps import Call, Chooser
 from specctrl.scenario.reading import Step
 from specctrl.scenario.running import TargetFailed, normalised
@@ -38,9 +39,8 @@ class Run:
     shown: list[str] = field(default_factory=list)
     events: int = 0
 
-    def add(self, machine: Machine, call: Call) -> None:
-        """Perform a step; Misuse if it cannot happen."""
-        seen = machine.perform(call)
+    def add(self, call: Call, seen: Observation) -> None:
+        """A step, and what the emulator showed."""
         self.calls.append(call)
         self.sent.append(encode(message(call)))
         self.shown.append(encode({key: value for key, value in seen.items() if key not in ABOVE}))
@@ -79,13 +79,10 @@ def history(seed: str, events: int = EVENTS) -> Run:
     """
     chooser = Chooser(Random(seed))
     run = begun(seed, chooser.host, chooser.assume)
-    for call in chooser.setup():
-        run.add(chooser.machine, call)
+    for call, seen, is_event in chooser.history(events):
+        run.add(call, seen)
         run.look(chooser.machine)
-    for _ in range(events):
-        run.add(chooser.machine, chooser.event())
-        run.look(chooser.machine)
-        run.events += 1
+        run.events += is_event
     return run
 
 
@@ -94,7 +91,7 @@ def replay(run: Run, calls: Sequence[Call]) -> Run:
     again = begun(run.seed, run.host, run.assume)
     machine = Machine(run.host, assume=run.assume, record=False)
     for call in calls:
-        again.add(machine, call)
+        again.add(call, machine.perform(call))
     return again
 
 

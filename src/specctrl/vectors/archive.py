@@ -13,7 +13,7 @@ from specctrl.scenario import Invalid
 from specctrl.scenario.kinds import Json
 from specctrl.scenario.levels import level
 from specctrl.scenario.published import content_hash, read_set
-from specctrl.scenario.selection import kind_of
+from specctrl.scenario.selection import written_by
 
 ROOT = "specctrl-vectors"
 """The folder that everything in an archive is in."""
@@ -33,7 +33,7 @@ def index(folder: Path) -> dict[str, Json]:
         scenario.id: {
             "file": Path(scenario.file).relative_to(folder).as_posix(),
             "level": level(scenario),
-            "kind": kind_of(scenario),
+            "kind": written_by(scenario),
             "profile": scenario.profile,
             "ops": sorted({step.op for step in scenario.steps}),
             "rules": list(scenario.rules),

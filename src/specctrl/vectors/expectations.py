@@ -1,6 +1,6 @@
 """Turns a history, steps without expectations, into a scenario: what the emulator shows becomes what must be shown."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from specctrl.scenario import load
@@ -8,13 +8,10 @@ from specctrl.scenario.format import COUNTED, OUTCOMES, SCHEMA, SHOWS
 from specctrl.scenario.kinds import Json
 from specctrl.scenario.machine import Machine
 from specctrl.scenario.reading import Step
-from specctrl.vectors.transition_classes import look, transition
+from specctrl.vectors.transition_classes import Class, look, transition
 
 ANYBODY = ("effective", "guest_view")
 """What any implementation can say of a vCPU after every step."""
-
-INSIDE = (*ANYBODY, "intercepted", "saved", "mask", "shadow")
-"""What only one that can look into the VMCS, and into KVM, can say too."""
 
 SHOWN = ("value", "values", "stored", "host_spec_ctrl", "refused")
 """The values that a step names in its expectation, where it shows them."""
@@ -22,15 +19,12 @@ SHOWN = ("value", "values", "stored", "host_spec_ctrl", "refused")
 MODES = {"level": ("nested_enter", "nested_exit", "set_nested_state"), "smm": ("smi",)}
 """What is looked at only in histories with one of these operations."""
 
-LOOKED_AT = frozenset([
-    "enable_cap", "exit", "get_msrs", "init", "migrate", "nested_enter", "nested_exit", "rdmsr", "reply_msr_exit",
-    "reset_vcpu", "rsm", "set_msrs", "set_nested_state", "smi", "vmxoff", "wrmsr",
-])
-"""The operations after which a look is taken: those that can change what a guest or the processor sees."""
+FIRST_HALF = "get_nested_state"
+"""An exploration saves nested state and sets it again at once: a look is taken after the second step."""
 
 
-def dress(host: Json, setup: int, steps: Sequence[dict[str, Json]], looks: Iterable[str]) -> dict[str, Json]:
-    """Host and steps of a scenario: after each step but the first ``setup`` an ``observe`` that names ``looks``.
+def dress(host: Json, setup: int, steps: Sequence[dict[str, Json]]) -> dict[str, Json]:
+    """Host and steps of a scenario: after each step but the first ``setup`` an ``observe``.
 
     ``host`` and ``steps`` are as a file writes them.
     Raises :class:`specctrl.model.outcomes.Misuse` for a history that cannot happen.
@@ -44,12 +38,10 @@ def dress(host: Json, setup: int, steps: Sequence[dict[str, Json]], looks: Itera
         expect = _expected(step, seen)
         written.append({**step.source, **({"expect": expect} if expect else {})})
         number = step.args.get("vcpu", 0)
-        if index < setup or step.op not in LOOKED_AT or number not in machine.vcpus:
-            continue
-        if "abort" in seen:
+        if index < setup or step.op == FIRST_HALF or "abort" in seen:
             continue  # what a vCPU holds that has shut down says nothing
         shown = machine.observe(vcpu=number)
-        named = {key: SHOWS[key].write(shown[key]) for key in (*looks, *modes)}
+        named = {key: SHOWS[key].write(shown[key]) for key in (*ANYBODY, *modes)}
         written.append({"op": "observe", **({"vcpu": number} if number else {}), "expect": named})
     return {"host": host, "steps": written}
 
@@ -74,9 +66,6 @@ def with_own_bit(host: Json, setup: int, steps: Sequence[dict[str, Json]]) -> Se
     return longer if class_of_last(host, longer) == class_of_last(host, steps) else steps
 
 
-Class = tuple[str, ...]
-
-
 def class_of_last(host: Json, steps: Sequence[dict[str, Json]]) -> Class | None:
     """The transition class of the last step that is no ``observe``."""
     done = [step for step in steps if step["op"] != "observe"]
@@ -84,7 +73,7 @@ def class_of_last(host: Json, steps: Sequence[dict[str, Json]]) -> Class | None:
 
 
 def classes_of(host: Json, steps: Sequence[dict[str, Json]]) -> list[Class | None]:
-    """The transition class of each step; None for a step that has none: it can change no guest.
+    """The transition class of each step; None before there is a vCPU.
 
     Raises :class:`specctrl.model.outcomes.Misuse` for a history that cannot happen.
     """
@@ -95,7 +84,7 @@ def classes_of(host: Json, steps: Sequence[dict[str, Json]]) -> list[Class | Non
         number = step.args.get("vcpu", 0)
         before = look(machine.vcpus[number]) if number in machine.vcpus else None
         seen = machine.perform(step.call())
-        if before is not None and step.op in LOOKED_AT:
+        if before is not None:
             found.append(transition(step.call(), seen, before, look(machine.vcpus[number])))
         else:
             found.append(None)

@@ -12,13 +12,11 @@ from specctrl.model.kvm.variant import SPEC
 from specctrl.model.outcomes import Outcome
 from specctrl.scenario.kinds import Json
 from specctrl.scenario.observation import Observation, describe
-from specctrl.vectors.transition_classes import look, transition
+from specctrl.vectors.transition_classes import Class, look, transition
 
 BITS = bits_of(DEFAULT_BITS)
 WALKED = ("sapphire-rapids", "sapphire-rapids without the control", "ice-lake-server")
 """The hosts that are explored, by their names in :data:`specctrl.exploration.search.HOSTS`."""
-
-Class = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

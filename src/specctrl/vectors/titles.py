@@ -6,12 +6,8 @@ EVENTS: dict[str, tuple[str, str]] = {
     "wrmsr-view": ("The guest writes IA32_SPEC_CTRL", "the guest reads what it wrote, and forced bits hold"),
     "rdmsr-view": ("The guest reads IA32_SPEC_CTRL", "a guest that reads forced bits may write them back"),
     "wrmsr-report": ("The guest reports its mitigation", "what a report asks for is in force before the guest goes on"),
-    "rdmsr-report": ("The guest reads its report", "a report reads as it was made, or not at all"),
-    "rdmsr": ("The guest reads an MSR", "what is announced can be read, and nothing else"),
-    "wrmsr": ("The guest writes an MSR", "a read-only MSR is no way into the hypervisor"),
     "set-msrs-view": ("Userspace sets IA32_SPEC_CTRL", "a restored view must not lift what is forced"),
     "set-msrs-report": ("Userspace sets the report", "a restored report must force what it forced before"),
-    "set-msrs": ("Userspace sets MSRs", "what is restored must be in force"),
     "get-msrs": ("Userspace reads MSRs", "what is saved must be the guest's view, not what the processor holds"),
     "enable-cap": ("Userspace forces a pair on the vCPU", "a new pair replaces the old one at once, whatever runs"),
     "nested-enter": ("L1 enters L2", "what is forced on L1 holds for L2, and L2 starts with the view of L1"),
@@ -24,16 +20,12 @@ EVENTS: dict[str, tuple[str, str]] = {
     "rsm": ("SMM returns", "a change of mode must not change what is in force"),
     "exit": ("A VM exit to the host", "the host runs with its value, and the guest finds its own again"),
     "migrate": ("The VM moves", "the view and what is forced arrive, or the move is refused"),
-    "reply-msr-exit": ("Userspace answers an MSR exit", "the access ends with the answer, and changes nothing else"),
 }
 """How a title names an event, and what goes wrong otherwise; the longest beginning counts."""
 
 REST = {
     "view-list": "with the view in an MSR list", "report-list": "with the report in an MSR list",
-    "enumeration-list": "with MSR_VIRTUAL_ENUMERATION in an MSR list", "offer-list": "with the offer in an MSR list",
-    "capabilities-list": "with IA32_ARCH_CAPABILITIES in an MSR list", "no-bitmap": "without a bitmap",
-    "bitmap": "with a bitmap", "msrs-first": "MSRs before nested state", "enumeration": "MSR_VIRTUAL_ENUMERATION",
-    "offer": "MSR_VIRTUAL_MITIGATION_ENUM", "capabilities": "IA32_ARCH_CAPABILITIES",
+    "no-bitmap": "without a bitmap", "msrs-first": "MSRs before nested state",
 }
 """What the end of an event's word says."""
 
@@ -47,8 +39,6 @@ WENT = {"intercepted": "intercepted", "as-written": "the processor holds the vie
 OUTCOMES = {
     "faults": "#GP", "fails": "the entry fails", "aborts": "VMX abort", "reflected": "L1 gets a VM exit",
     "blocked": "it stays pending", "refused": "refused", "einval": "EINVAL",
-    "exits-filter": "an exit to userspace (FILTER)", "exits-inval": "an exit to userspace (INVAL)",
-    "exits-unknown": "an exit to userspace (UNKNOWN)",
 }
 
 

@@ -28,6 +28,9 @@ MSR_WORDS = {
 }
 """What an access of each MSR is about."""
 
+Class = tuple[str, ...]
+"""A transition class: its words, from the event to what came of it."""
+
 TAKEN = "taken"
 """The outcome of a step that simply succeeds."""
 
@@ -123,7 +126,7 @@ def effect(after: Look) -> str:
     return "as-written" if after.effective == after.view else "merged"
 
 
-def transition(step: Mapping[str, Any], seen: Mapping[str, Any], before: Look, after: Look) -> tuple[str, ...]:
+def transition(step: Mapping[str, Any], seen: Mapping[str, Any], before: Look, after: Look) -> Class:
     """The class of a step, as the words of an id: from the event to what came of it."""
     kind = event(step)
     words = [kind, before.place]

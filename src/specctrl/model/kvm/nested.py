@@ -3,8 +3,9 @@
 import errno
 from dataclasses import dataclass
 
+from specctrl.model.contract import L1Controls
 from specctrl.model.kvm.msrs import VcpuMsrs
-from specctrl.model.kvm.state import L1Controls, Loaded, NestedState
+from specctrl.model.kvm.state import Loaded, NestedState
 from specctrl.model.outcomes import Errno, MsrRefused, NestedEntryFailed, Reflected, VmxAbort
 from specctrl.model.registers import IA32_SPEC_CTRL
 

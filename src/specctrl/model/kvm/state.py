@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from specctrl.model.contract import NO_CONTROLS, L1Controls
 from specctrl.model.kvm.vm import Vm
 from specctrl.model.outcomes import ExitKind, ExitReason
 from specctrl.model.parts import Features, Host
@@ -14,25 +15,6 @@ class Loaded(Enum):
 
     VMCS01 = 1  # KVM's VMCS for L1
     VMCS02 = 2  # KVM's VMCS for L2, made from vmcs01 and what L1 asked for
-
-
-@dataclass(frozen=True, slots=True)
-class Intercept:
-    """One MSR that L1's bitmap intercepts while its L2 runs."""
-
-    msr: int
-    read: bool = True
-    write: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class L1Controls:
-    """What L1's VMCS for L2 says about MSRs: its bitmap, and its VM-exit MSR lists."""
-
-    use_msr_bitmap: bool = True  # without one, every access of L2 goes to L1
-    intercepts: tuple[Intercept, ...] = ()
-    exit_msr_store: tuple[int, ...] = ()
-    exit_msr_load: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +79,7 @@ class VcpuState:
     vmx_operation: bool = False  # L1 executed VMXON
     nested_run_pending: bool = False  # L1's VM entry was emulated, but L2 has not run yet
     bitmap_merge_pending: bool = False  # RSM or KVM_SET_NESTED_STATE loaded vmcs02; KVM_RUN merges its bitmap
-    controls: L1Controls = L1Controls()
+    controls: L1Controls = NO_CONTROLS
     smm: bool = False
     smm_left_level2: bool = False  # the SMI came while L2 ran: RSM goes back there
     smm_left_vmx: bool = False  # the SMI came in VMX operation

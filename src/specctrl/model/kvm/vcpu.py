@@ -3,8 +3,9 @@
 import errno
 from dataclasses import dataclass
 
+from specctrl.model.contract import L1Controls
 from specctrl.model.kvm.nested import VcpuNested, l1_intercepts
-from specctrl.model.kvm.state import L1Controls, Loaded, NestedState, PendingExit
+from specctrl.model.kvm.state import Loaded, NestedState, PendingExit
 from specctrl.model.outcomes import GP, Blocked, Errno, ExitKind, Fault, MsrRefused, UserspaceExit, VmExit
 from specctrl.model.registers import IA32_SPEC_CTRL, KVM_CAP_FORCE_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import z3
 
+from specctrl.model.contract import Intercept, L1Controls
 from specctrl.model.kvm.nested import l1_intercepts
-from specctrl.model.kvm.state import Intercept, L1Controls, Loaded, NestedState
+from specctrl.model.kvm.state import Loaded, NestedState
 from specctrl.model.kvm.vcpu import Vcpu
 from specctrl.model.outcomes import Blocked, Misuse, NestedEntryFailed, Reflected, VmxAbort
 from specctrl.model.registers import (

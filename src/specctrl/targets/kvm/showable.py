@@ -22,7 +22,8 @@ from specctrl.model.registers import (
     MSR_VIRTUAL_MITIGATION_CTRL,
     MSR_VIRTUAL_MITIGATION_ENUM,
 )
-from specctrl.scenario.machine import ASSUMPTIONS, filter_range
+from specctrl.scenario.format import ASSUMPTIONS
+from specctrl.scenario.machine import filter_range
 from specctrl.scenario.reading import Scenario, Step
 from specctrl.targets.kvm import ioctls
 from specctrl.targets.kvm.facts import KernelFacts, SpecCtrl
@@ -55,7 +56,7 @@ HIDDEN = {
 
 
 @dataclass(slots=True)
-class Judge:
+class Showable:
     """One scenario on this host: what its steps have set up so far, and whether the next can be shown."""
 
     facts: KernelFacts
@@ -74,7 +75,10 @@ class Judge:
         """Unsupported if this host cannot show the step; otherwise take note of what it sets up."""
         if "vcpu" in step.args and step.op != "create_vcpu":
             self._stopped(step)
-        getattr(self, f"_{step.op}")(step.args, step.expect)
+        decide = getattr(self, f"_{step.op}", None)
+        if decide is None:
+            raise Unsupported(f"this target performs no {step.op}")
+        decide(step.args, step.expect)
 
     def _stopped(self, step: Step) -> None:
         number = step.args["vcpu"]
@@ -318,10 +322,10 @@ def decide(scenario: Scenario, facts: KernelFacts) -> tuple[int, str] | None:
 
     Misuse for a scenario that asks what cannot be asked.
     """
-    judge = Judge(facts, resolve_host(scenario.host), scenario.assume)
+    showable = Showable(facts, resolve_host(scenario.host), scenario.assume)
     for index, step in enumerate(scenario.steps):
         try:
-            judge.look(step)
+            showable.look(step)
         except Unsupported as unsupported:
             return index, str(unsupported)
     return None

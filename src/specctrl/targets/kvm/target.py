@@ -24,7 +24,7 @@ from specctrl.targets.kvm import ioctls
 from specctrl.targets.kvm.bounds import TimeLimit
 from specctrl.targets.kvm.minivmm import Access, GuestLost, Kvm, KvmMissing, MsrExit, Vm
 from specctrl.targets.kvm.probe import probe
-from specctrl.targets.kvm.showable import KEPT, Judge
+from specctrl.targets.kvm.showable import KEPT, Showable
 
 SECONDS_A_STEP = 2.0
 CONFIRMS = {
@@ -97,7 +97,7 @@ class KvmTarget:
     def begin(self, host: str | dict[str, Any], _profile: str, assume: dict[str, bool]) -> None:
         """A new VM, whose vCPUs come with the scenario's steps."""
         self.host, self.assume = resolve_host(host), assume
-        self.judge = Judge(self.facts, self.host, assume)
+        self.showable = Showable(self.facts, self.host, assume)
         self.keepers: dict[int, Keeper] = {}
         self.behind_own_filter = False
         self.confirms = Counter()
@@ -108,7 +108,7 @@ class KvmTarget:
 
     def step(self, step: Step) -> Mapping[str, Json]:
         """Perform a step that this host can show; Unsupported for every other."""
-        self.judge.look(step)
+        self.showable.look(step)
         try:
             with TimeLimit(SECONDS_A_STEP):
                 perform: Callable[[dict[str, Any], dict[str, Any]], dict[str, Json]] = getattr(self, f"_{step.op}")
@@ -158,7 +158,7 @@ class KvmTarget:
 
     def _set_msrs(self, args: dict[str, Any], expect: dict[str, Any]) -> dict[str, Json]:
         vcpu, pairs = args["vcpu"], tuple((msr, value) for msr, value in args["msrs"])
-        if not self.judge.set_in_userspace(args, expect):
+        if not self.showable.set_in_userspace(args, expect):
             return self._saw("ioctl", {"ret": self._vm.vcpus[vcpu].set_msrs(pairs)})
         taken = self.keepers[vcpu].vcpu.set_msrs(pairs)
         return {} if taken == len(pairs) else {"ret": taken}
@@ -186,17 +186,17 @@ class KvmTarget:
         return self._guest_access(args["vcpu"], args["msr"], write=True, value=args["value"])
 
     def _guest_access(self, vcpu: int, msr: int, write: bool, value: int) -> dict[str, Json]:
-        if self.judge.kept:
+        if self.showable.kept:
             self._hand_over_kept()
         seen = self._vm.vcpus[vcpu].access(msr, write, value)
-        if self.judge.kept and isinstance(seen, MsrExit) and seen.msr in KEPT and seen.reason == EXIT_FILTER:
+        if self.showable.kept and isinstance(seen, MsrExit) and seen.msr in KEPT and seen.reason == EXIT_FILTER:
             keeper = self.keepers[vcpu]
             keeper.vcpu.has_run = True
             answer = keeper.answer(seen)
             self._vm.vcpus[vcpu].reply(answer or 0, error=answer is None)
             self.confirms["kept"] += 1
             return self._shown(self._vm.vcpus[vcpu].go_on(), write)
-        if not self.judge.msr_filter.allows(msr, write):
+        if not self.showable.msr_filter.allows(msr, write):
             self.confirms["filter"] += 1
         return self._shown(seen, write)
 
@@ -254,8 +254,8 @@ class KvmTarget:
         self.vm = there
         try:
             there.memory[:] = source.memory[:]
-            done(there.enable_cap(KVM_CAP_X86_USER_SPACE_MSR, [self.judge.reasons]))
-            done(there.set_msr_filter(self.judge.msr_filter))
+            done(there.enable_cap(KVM_CAP_X86_USER_SPACE_MSR, [self.showable.reasons]))
+            done(there.set_msr_filter(self.showable.msr_filter))
             self.behind_own_filter = False
             for number, vcpu in source.vcpus.items():
                 done(there.create_vcpu(number))
