@@ -5,7 +5,8 @@ import pytest
 from helpers import AC, BIT_63, EXITS, FORCE, ICE_LAKE, MC, ME, SC, SPR, SPR_WITHOUT_CONTROL, VE, machine, outcome, seen
 from specctrl.model.kvm.variant import SPEC, Assumptions
 from specctrl.model.parts import resolve_host
-from specctrl.model.vmm.migration import STATE_MSRS, MsrsRefused, Plan, migrate
+from specctrl.model.vmm.migration import MsrsRefused, Plan, migrate
+from specctrl.model.vmm.vmms import STATE_MSRS
 from specctrl.scenario.machine import Machine
 
 GNR = resolve_host("granite-rapids")

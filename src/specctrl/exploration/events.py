@@ -18,7 +18,7 @@ from specctrl.model.registers import (
     MSR_VIRTUAL_MITIGATION_CTRL,
     RRSBA_DIS_S,
 )
-from specctrl.model.vmm.migration import STATE_MSRS
+from specctrl.model.vmm.vmms import STATE_MSRS
 
 RESERVED = 1 << 31
 """A bit that no host accepts: it can stand in a mask, and then in the guest's view."""

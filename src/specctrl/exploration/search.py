@@ -41,7 +41,8 @@ from specctrl.model.registers import (
     SSBD,
     STIBP,
 )
-from specctrl.model.vmm.migration import STATE_MSRS, Plan, migrate
+from specctrl.model.vmm.migration import Plan, migrate
+from specctrl.model.vmm.vmms import STATE_MSRS
 
 PROPERTIES: dict[str, str] = {
     "mechanism_refines_contract": "Every step ends as the contract says (success, fault, errno, level), and leaves "

@@ -13,6 +13,7 @@ from specctrl.model.guest import RELEASES, BhbSequence, Kernel, KernelCpu, Os, S
 from specctrl.model.kvm.variant import Assumptions
 from specctrl.model.parts import FEATURES, NOT_IN_CPUID, PARTS, resolve_host
 from specctrl.model.registers import CAP_NUMBERS, MSR_NUMBERS
+from specctrl.model.vmm.vmms import VMMS
 from specctrl.scenario.kinds import (
     Anything,
     At,
@@ -104,6 +105,7 @@ CAP = Named("capability", Number("a capability", 32, names=CAP_NUMBERS, counts=T
 HOST = Named("host", HostKind())
 GUEST_FEATURE = Named("guest-feature", Choice(
     "a CPUID bit of a guest", tuple(name for name in FEATURES if name not in NOT_IN_CPUID)))
+GUEST_FEATURES = Listing(GUEST_FEATURE)
 _MAY_BE_NULL = Named(WORD.name, Number("a 64-bit value", or_else=", or null (no control on this host),"))
 WORD_OR_NULL = Either("a 64-bit value or null", {str: _MAY_BE_NULL, int: _MAY_BE_NULL, type(None): Null()})
 VCPU = Number("a vCPU's number", 32, hexadecimal=False)
@@ -193,6 +195,22 @@ class No:
         return {"const": False}
 
 
+class RefusedName:
+    """An MSR by name, or ``cpuid``."""
+
+    def read(self, value: Json, at: At) -> Any:
+        """The value normalised."""
+        return value if value == "cpuid" else MSR.read(value, at)
+
+    def write(self, value: Any) -> Json:
+        """A normalised value as JSON."""
+        return value if value == "cpuid" else MSR.write(value)
+
+    def schema(self) -> dict[str, Json]:
+        """The kind as a JSON Schema."""
+        return {"anyOf": [{"const": "cpuid"}, MSR.schema()]}
+
+
 def _outcome(form: type, kind: Kind) -> Kind:
     """An outcome, or false or null, which say that it must not happen."""
     return Either("an outcome, false or null", {bool: No(), form: kind, type(None): Null()})
@@ -215,6 +233,7 @@ OUTCOMES: Mapping[str, Kind] = {
     "abort": _outcome(bool, Flag()),
     "reflected": _outcome(bool, Flag()),
     "blocked": _outcome(bool, Flag()),
+    "vmm_aborts": _outcome(bool, Flag()),
 }
 """What fails a step that does not name it; false or null says that it must not happen."""
 
@@ -226,7 +245,7 @@ VALUES: Mapping[str, Kind] = {
     "wrote": PAIRS,
     "contains": MSRS,
     "lacks": MSRS,
-    "refused": MSRS,
+    "refused": Listing(Either("an MSR or cpuid", {str: RefusedName(), int: MSR})),
     "host_spec_ctrl": WORD,
     "effective": WORD,
     "guest_view": WORD,
@@ -314,7 +333,7 @@ OPERATIONS: Mapping[str, Operation] = {
             "if": {"required": ["vcpu"]},
             "then": {"required": ["fd"], "properties": {"fd": {"const": "vcpu"}}},
         }),
-    "create_vcpu": _on_vcpu(USERSPACE, PROCESSOR, 0.1, ("ret", "errno"), features=Listing(GUEST_FEATURE)),
+    "create_vcpu": _on_vcpu(USERSPACE, PROCESSOR, 0.1, ("ret", "errno"), features=GUEST_FEATURES),
     "get_msrs": Operation(USERSPACE, FORCE, 2, {"vcpu": VCPU, "msrs": MSRS}, ("ret", "values"), defaults={"vcpu": 0}),
     "set_msrs": Operation(USERSPACE, FORCE, 6, {"vcpu": VCPU, "msrs": PAIRS}, ("ret",), defaults={"vcpu": 0}),
     "get_feature_msrs": Operation(USERSPACE, KVM_ABI, 0.2, {"msrs": MSRS}, ("ret", "values")),
@@ -344,9 +363,11 @@ OPERATIONS: Mapping[str, Operation] = {
             "order": Choice("an order", ("nested-first", "msrs-first")),
             "msrs": MSRS,
             "force": Choice("what becomes of the capability's pair", ("keep", "drop")),
+            "features": GUEST_FEATURES,
+            "vmm": Choice("a VMM", tuple(VMMS)),
         },
-        ("errno", "refused"),
-        optional=("msrs",), defaults={"order": "nested-first", "force": "keep"}),
+        ("errno", "refused", "vmm_aborts"),
+        optional=("msrs", "features", "vmm"), defaults={"order": "nested-first", "force": "keep"}),
     "rdmsr": Operation(
         GUEST, PROCESSOR, 8, {"vcpu": VCPU, "msr": MSR}, ("value", "abort", *_INSTRUCTION), defaults={"vcpu": 0}),
     "wrmsr": Operation(
@@ -364,7 +385,8 @@ OPERATIONS: Mapping[str, Operation] = {
         GUEST, FORCE, 0,
         {"vcpu": VCPU, "kernel": KERNEL, "cpu": Choice("which CPU", tuple(item.value for item in KernelCpu))},
         ("wrote", *_ENTERS), defaults={"vcpu": 0, "cpu": "boot"}),
-    "exit": _on_vcpu(HOST_SIDE, PROCESSOR, 6, ("host_spec_ctrl", *_ENTERS)),
+    "exit": _on_vcpu(HOST_SIDE, PROCESSOR, 6, ("host_spec_ctrl", *_ENTERS), nmi_leaves=WORD),
+    "host_write": Operation(HOST_SIDE, FORCE, 0, {"vcpu": VCPU, "value": WORD}, defaults={"vcpu": 0}),
     "observe": _on_vcpu(HOST_SIDE, PROCESSOR, 0, (
         "effective", "guest_view", "mask", "shadow", "intercepted", "saved", "level", "smm", "exposed",
         "overhead")),

@@ -30,10 +30,12 @@ from specctrl.model.outcomes import (
     Outcome,
     UserspaceExit,
 )
-from specctrl.model.parts import NOT_IN_CPUID, Host, features_from_names, guest_features, resolve_host
+from specctrl.model.parts import NOT_IN_CPUID, Features, Host, features_from_names, guest_features, resolve_host
 from specctrl.model.registers import cap_number, check_word, msr_number
 from specctrl.model.variants import VARIANTS
 from specctrl.model.vmm.migration import Plan, migrate
+from specctrl.model.vmm.vmms import VMMS
+from specctrl.model.words import is_subset
 from specctrl.scenario.format import ASSUMPTIONS, OPERATIONS
 from specctrl.scenario.observation import Hex, Observation, describe, index_list, observe
 
@@ -158,13 +160,7 @@ class Machine:
     @operation
     def create_vcpu(self, *, vcpu: int = 0, features: Iterable[str] | None = None) -> Observation:
         """KVM_CREATE_VCPU and KVM_SET_CPUID2; ``features`` is the guest's CPUID, by default the host's."""
-        cpuid = guest_features(self.host.features)
-        if features is not None:
-            names = list(features)
-            for name in names:
-                if name in NOT_IN_CPUID:
-                    raise Misuse(f"{name} is no CPUID bit here")
-            cpuid = features_from_names(names)
+        cpuid = guest_features(self.host.features) if features is None else guest_cpuid(features)
         self.vm.count_vcpu(vcpu, exists=vcpu in self.vcpus)
         self.vcpus[vcpu] = self.variant.make_vcpu(self.vm, cpuid, self.assume)
         return Observation(ret=0)
@@ -264,14 +260,22 @@ class Machine:
         order: str = "nested-first",
         msrs: Iterable[Msr] | None = None,
         force: str = "keep",
+        features: Iterable[str] | None = None,
+        vmm: str = "as-specified",
     ) -> Observation:
-        """Move the whole VM; if a step at the destination fails, the source goes on unchanged."""
+        """Move the whole VM; if a step at the destination fails, the source goes on unchanged.
+
+        ``features``: the CPUID that the destination shows, if it is another.
+        """
         one_of("order", order, ("nested-first", "msrs-first"))
         one_of("force", force, ("keep", "drop"))
+        one_of("vmm", vmm, tuple(VMMS))
+        cpuid = None if features is None else guest_cpuid(features)
+        destination = resolve_host(to)
         for vcpu in [self.running(number) for number in self.vcpus]:
             vcpu.exit_guest()
         carried = None if msrs is None else tuple(msr_number(msr) for msr in msrs)
-        plan = Plan(resolve_host(to), order == "nested-first", carried, force == "keep")
+        plan = Plan(destination, order == "nested-first", carried, force == "keep", cpuid, VMMS[vmm])
         self.vm, self.vcpus = migrate(self.variant, self.assume, self.vm, self.vcpus, plan)
         return Observation()
 
@@ -387,12 +391,42 @@ class Machine:
     # ---- what the host does, and what can be looked at
 
     @operation
-    def exit(self, *, vcpu: int = 0) -> Observation:
-        """A VM exit to the host (an interrupt); enters the guest first if need be."""
+    def exit(self, *, vcpu: int = 0, nmi_leaves: int | None = None) -> Observation:
+        """A VM exit to the host (an interrupt); enters the guest first if need be.
+
+        ``nmi_leaves``: what an NMI leaves in IA32_SPEC_CTRL before KVM has read it.
+        """
         target = self.running(vcpu)
+        if nmi_leaves is not None:
+            self.check_host_value(nmi_leaves)
         target.run()
-        target.exit_guest()
+        if nmi_leaves is None:
+            target.exit_guest()
+        else:
+            target.cpu.vm_exit(target.vmcs)
+            target.cpu.wrmsr(nmi_leaves)
+            target.after_exit()
         return Observation(host_spec_ctrl=Hex(target.cpu.spec_ctrl))
+
+    @operation
+    def host_write(self, *, value: int, vcpu: int = 0) -> Observation:
+        """The host's IA32_SPEC_CTRL changes on this vCPU's processor, and KVM is not told: S3, a late write.
+
+        >>> machine = Machine()
+        >>> _ = machine.create_vcpu(), machine.wrmsr(msr=0x48, value=0x401), machine.exit()
+        >>> machine.host_write(value=0x0), machine.observe()["effective"]
+        ({}, 0x401)
+        """
+        target = self.running(vcpu)
+        self.check_host_value(value)
+        target.exit_guest()
+        target.cpu.wrmsr(value)
+        return Observation()
+
+    def check_host_value(self, value: int) -> None:
+        """Misuse unless the host's own kernel could write this value."""
+        if not self.host.has_spec_ctrl or not is_subset(check_word(value, "a value"), self.host.writable):
+            raise Misuse(f"this host's processor refuses {value:#x}")
 
     def observe(self, *, vcpu: int = 0) -> Observation:
         """What can be looked at; changes nothing.
@@ -469,6 +503,15 @@ def one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:
 def msr_pairs(pairs: Pairs) -> tuple[tuple[int, int], ...]:
     """MSR-value pairs with their numbers resolved."""
     return tuple((msr_number(msr), check_word(value, "a value")) for msr, value in pairs)
+
+
+def guest_cpuid(features: Iterable[str]) -> Features:
+    """What a guest's CPUID shows, by names; Misuse for one that is no CPUID bit."""
+    names = list(features)
+    for name in names:
+        if name in NOT_IN_CPUID:
+            raise Misuse(f"{name} is no CPUID bit here")
+    return features_from_names(names)
 
 
 def filter_range(entry: Mapping[str, Any]) -> FilterRange:

@@ -20,7 +20,7 @@ from specctrl.model.outcomes import (
     VmxAbort,
 )
 from specctrl.model.registers import IA32_SPEC_CTRL, MSR_NUMBERS
-from specctrl.model.vmm.migration import MsrsRefused
+from specctrl.model.vmm.migration import CpuidRefused, MsrsRefused
 
 VECTORS = {6: "#UD", 13: "#GP"}
 
@@ -67,7 +67,10 @@ def describe(outcome: Outcome) -> Observation:
         case VmxAbort():
             return Observation(abort=True)
         case MsrsRefused():
-            return Observation(refused=[Hex(msr) for msr in outcome.msrs])
+            refused = [Hex(msr) for msr in outcome.msrs]
+            return Observation(refused=refused, vmm_aborts=True) if outcome.vmm_aborts else Observation(refused=refused)
+        case CpuidRefused():
+            return Observation(refused=["cpuid"])
     raise TypeError(f"no description of {outcome!r}")
 
 

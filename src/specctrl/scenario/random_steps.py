@@ -18,7 +18,19 @@ from specctrl.model.registers import (
     MSR_VIRTUAL_MITIGATION_ENUM,
     REGISTERS,
 )
-from specctrl.scenario.format import CAP, HOST, INTERCEPT, LABEL, MSR, MSRS, OPERATIONS, PAIRS, VCPU, WORD
+from specctrl.scenario.format import (
+    CAP,
+    GUEST_FEATURES,
+    HOST,
+    INTERCEPT,
+    LABEL,
+    MSR,
+    MSRS,
+    OPERATIONS,
+    PAIRS,
+    VCPU,
+    WORD,
+)
 from specctrl.scenario.kinds import Choice, Flag, Kind
 from specctrl.scenario.machine import Machine
 from specctrl.scenario.observation import Observation
@@ -119,6 +131,10 @@ class Chooser:
         return {"base": base, "count": count, "allow": [self.often(share) for _ in range(count)],
                 "read": direction[0], "write": direction[1]}
 
+    def cpuid(self) -> list[str]:
+        """What a guest's CPUID shows: most of what there is."""
+        return [name for name in FEATURES if name not in NOT_IN_CPUID and self.often(0.8)]
+
     def intercept(self) -> Any:
         """What L1's bitmap intercepts."""
         if self.often(0.1):
@@ -141,7 +157,7 @@ class Chooser:
         for number in range(self.random.choice((1, 1, 1, 2, 2, 3))):
             call: Call = {"op": "create_vcpu", "vcpu": number}
             if self.often(0.3):
-                call["features"] = [name for name in FEATURES if name not in NOT_IN_CPUID and self.often(0.8)]
+                call["features"] = self.cpuid()
             yield call
             if self.often(0.8):
                 offer = [[MSR_VIRTUAL_ENUMERATION, 1], [MSR_VIRTUAL_MITIGATION_ENUM, self.random.choice((3, 3, 1, 2))]]
@@ -220,6 +236,7 @@ class Chooser:
     def migrate(self, number: int) -> Call:
         """A move; the MSRs that carry state are mostly among those that are carried."""
         call = self.arguments("migrate", number)
+        call.pop("vmm", None)  # a target is a hypervisor, moved as this specification asks
         if "msrs" in call:
             call["msrs"] = self.random.sample([IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL], 2) + call["msrs"][:1]
         return call
@@ -228,7 +245,7 @@ class Chooser:
 ANY: dict[int, Callable[[Chooser], Any]] = {id(kind): choose for kind, choose in (
     (WORD, Chooser.word), (MSR, Chooser.msr), (MSRS, Chooser.msrs), (PAIRS, Chooser.pairs), (HOST, Chooser.any_host),
     (INTERCEPT, Chooser.intercept), (LABEL, lambda chooser: chooser.random.choice("ab")),
-    (CAP, lambda chooser: chooser.random.choice((*CAP_NUMBERS.values(), 1))),
+    (CAP, lambda chooser: chooser.random.choice((*CAP_NUMBERS.values(), 1))), (GUEST_FEATURES, Chooser.cpuid),
 )}
 """How a value of each kind is chosen."""
 

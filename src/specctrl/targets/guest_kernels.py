@@ -54,6 +54,9 @@ class GuestsAbove:
             self.cpuid[vcpu] = features
         elif step.op == "migrate" and not {"errno", "refused"} & set(seen):
             self.host = resolve_host(step.args["to"])
+            if "features" in step.args:
+                shown = features_from_names(list(step.args["features"]))
+                self.cpuid = dict.fromkeys(self.cpuid, shown)
         elif step.op == "reset_vcpu":
             self.guests.pop(vcpu, None)
         elif step.op == "observe" and "effective" in seen:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from specctrl.model.kvm.system import FEATURE_MSRS
 from specctrl.model.registers import IA32_ARCH_CAPABILITIES, IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL
 
 
@@ -16,33 +17,35 @@ class OnRefusal(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Vmm:
-    """One VMM in one version."""
+    """One VMM in one version: what it carries, and what it refuses."""
 
     title: str
     source: str
-    state_msrs: tuple[int, ...]  # what it restores as state, if the source's KVM lists it
-    feature_msrs: bool  # whether it restores 0x10a and the read-only virtual MSRs
+    feature_msrs: tuple[int, ...]  # what it restores before the state, on every vCPU
+    state_msrs: tuple[int, ...]  # what it restores as state, as far as the source's KVM lists it
     on_refusal: OnRefusal
-    compares_cpuid: bool  # whether it refuses a destination that shows another CPUID
-    only_listed_there: bool = False  # it writes no MSR that the destination's KVM does not list
-    nested_state: bool = True
+    compares_cpuid: bool  # whether it refuses to run a guest where it would show another CPUID
+    saves_nested: bool = True  # whether it carries what KVM_GET_NESTED_STATE gives
+    drops_unlisted: bool = False  # whether it leaves out, without a word, what the destination's KVM does not list
 
+
+STATE_MSRS = (IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL)
+"""The MSRs that move as state, in the order of KVM's index list."""
+
+AS_SPECIFIED = Vmm(
+    "as this specification asks", "the rules of migration", FEATURE_MSRS, STATE_MSRS, OnRefusal.STOP,
+    compares_cpuid=True)
 
 VMMS: dict[str, Vmm] = {
-    "this": Vmm(
-        "as this specification asks", "the rules of migration",
-        (IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL), feature_msrs=True, on_refusal=OnRefusal.STOP,
-        compares_cpuid=True),
+    "as-specified": AS_SPECIFIED,
     "qemu": Vmm(
-        "QEMU 10.2.2", "target/i386/kvm/kvm.c, kvm_buf_set_msrs and kvm_put_msrs; target/i386/machine.c",
-        (IA32_SPEC_CTRL,), feature_msrs=False, on_refusal=OnRefusal.ABORT, compares_cpuid=False,
-        only_listed_there=True),
+        "QEMU 10.2.2", "target/i386/kvm/kvm.c, kvm_buf_set_msrs and kvm_put_msrs; target/i386/machine.c, cpu/spec_ctrl",
+        (IA32_ARCH_CAPABILITIES,), (IA32_SPEC_CTRL,), OnRefusal.ABORT, compares_cpuid=False, drops_unlisted=True),
     "firecracker": Vmm(
-        "Firecracker at 81b38b9da", "src/vmm/src/arch/x86_64/vcpu.rs and msr.rs",
-        (IA32_SPEC_CTRL,), feature_msrs=False, on_refusal=OnRefusal.STOP, compares_cpuid=False, nested_state=False),
+        "Firecracker at 81b38b9dad", "src/vmm/src/vstate/vcpu.rs, KVM_SET_MSRS; src/vmm/src/arch/x86_64/msr.rs",
+        (IA32_ARCH_CAPABILITIES,), (IA32_SPEC_CTRL,), OnRefusal.STOP, compares_cpuid=False, saves_nested=False),
     "cloud-hypervisor": Vmm(
-        "Cloud Hypervisor at ae44c2971", "hypervisor/src/kvm/mod.rs, set_msrs; vmm/src/lib.rs, the CPUID check",
-        (IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL), feature_msrs=True, on_refusal=OnRefusal.SKIP,
-        compares_cpuid=True),
+        "Cloud Hypervisor at ae44c2971c", "hypervisor/src/kvm/mod.rs, set_msrs; vmm/src/lib.rs, the check of CPUID",
+        (IA32_ARCH_CAPABILITIES,), STATE_MSRS, OnRefusal.SKIP, compares_cpuid=True),
 }
 """The VMMs, by the scenario format's names."""
