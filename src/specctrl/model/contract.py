@@ -197,13 +197,13 @@ class Contract:
 
     def read_view(self) -> int:
         """The guest reads IA32_SPEC_CTRL: what it wrote.  Fault(#GP) if its CPUID does not show the MSR."""
-        if not self.cpuid.spec_ctrl:
+        if not self.cpuid.shows_spec_ctrl:
             raise Fault(GP)
         return self.guest_view
 
     def write_view(self, value: int) -> None:
         """The guest writes IA32_SPEC_CTRL.  Fault(#GP) if its CPUID hides it, or the merged value is refused."""
-        if not self.cpuid.spec_ctrl or not self.acceptable(value):
+        if not self.cpuid.shows_spec_ctrl or not self.acceptable(value):
             raise Fault(GP)
         self.guest_view = value
 

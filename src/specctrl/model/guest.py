@@ -195,7 +195,7 @@ def choose(kernel: Kernel, cpuid: Features, arch_capabilities: int, found: int =
     """
     release, mode = RELEASES[kernel.version], kernel.relies_on()
     retpoline = mode in (SpectreV2.RETPOLINE, SpectreV2.EIBRS_RETPOLINE)
-    ibrs = cpuid.spec_ctrl and mode in (SpectreV2.EIBRS, SpectreV2.EIBRS_RETPOLINE, SpectreV2.IBRS)
+    ibrs = (cpuid.spec_ctrl or cpuid.amd_ibrs) and mode in (SpectreV2.EIBRS, SpectreV2.EIBRS_RETPOLINE, SpectreV2.IBRS)
     shows_rrsba = bool(arch_capabilities & ARCH_CAP_RRSBA)
     writes: tuple[int, ...] = ()
     base = found & ~MANAGED_BITS
@@ -283,13 +283,13 @@ def boot(kernel: Kernel, cpu: GuestCpu, which: KernelCpu = KernelCpu.BOOT, kept:
     (pm_save_spec_msr); RFC v3 p4 (cpu_select_mitigations and identify_secondary_cpu call virt_mitigation_ctrl_init).
     """
     arch_capabilities = read(cpu, IA32_ARCH_CAPABILITIES) if cpu.cpuid.arch_capabilities else 0
-    if which is KernelCpu.BOOT and cpu.cpuid.spec_ctrl:
+    if which is KernelCpu.BOOT and cpu.cpuid.shows_spec_ctrl:
         kept = read(cpu, IA32_SPEC_CTRL)
     software = choose(kernel, cpu.cpuid, arch_capabilities, kept)
     if which is KernelCpu.BOOT:
         for value in software.spec_ctrl:
             write(cpu, IA32_SPEC_CTRL, value)
-    elif cpu.cpuid.spec_ctrl:
+    elif cpu.cpuid.shows_spec_ctrl:
         write(cpu, IA32_SPEC_CTRL, software.spec_ctrl[-1] if software.spec_ctrl else software.kept)
     if kernel.reports and arch_capabilities & ARCH_CAP_VIRTUAL_ENUM and which is not KernelCpu.RESUME:
         report(cpu, wanted_report(kernel, software))

@@ -26,6 +26,20 @@ class Features:
     rrsba: bool = False  # IA32_ARCH_CAPABILITIES[19]
     bhi_no: bool = False  # IA32_ARCH_CAPABILITIES[20]
     tsx: bool = False  # transactions: XBEGIN does not fault
+    amd_ibrs: bool = False  # CPUID.80000008H:EBX[14], AMD's bits, which KVM shows on Intel hosts too
+    amd_stibp: bool = False  # CPUID.80000008H:EBX[15]
+    amd_ssbd: bool = False  # CPUID.80000008H:EBX[24]
+
+    @property
+    def shows_spec_ctrl(self) -> bool:
+        """Whether a guest with this CPUID has IA32_SPEC_CTRL: leaf 7 says so, or one of AMD's bits.
+
+        Source: Linux, guest_has_spec_ctrl_msr.
+
+        >>> Features(amd_ssbd=True).shows_spec_ctrl, Features(ssbd=True).shows_spec_ctrl
+        (True, False)
+        """
+        return self.spec_ctrl or self.amd_ibrs or self.amd_stibp or self.amd_ssbd
 
     def names(self) -> tuple[str, ...]:
         """The features that are there, as the scenario format names them.
@@ -36,22 +50,29 @@ class Features:
         return tuple(field.name.upper() for field in fields(self) if getattr(self, field.name))
 
 
-FEATURES: tuple[str, ...] = tuple(field.name.upper() for field in fields(Features))
-"""Every feature name of the scenario format."""
+GUEST_ONLY = ("AMD_IBRS", "AMD_STIBP", "AMD_SSBD")
+"""What a guest's CPUID can show whatever the host's has: KVM makes these up from the host's own bits."""
+
+FEATURES: tuple[str, ...] = tuple(
+    field.name.upper() for field in fields(Features) if field.name.upper() not in GUEST_ONLY)
+"""Every feature of a host, as the scenario format names it."""
 
 NOT_IN_CPUID = ("RRSBA", "BHI_NO", "TSX")
 """Features of a host that no CPUID bit of this model shows to a guest: a guest's CPUID cannot name them."""
 
+GUEST_FEATURES: tuple[str, ...] = (*(name for name in FEATURES if name not in NOT_IN_CPUID), *GUEST_ONLY)
+"""Everything that a guest's CPUID can show."""
 
-def features_from_names(names: tuple[str, ...] | list[str]) -> Features:
-    """The features of that name; ValueError for an unknown one.
+
+def features_from_names(names: tuple[str, ...] | list[str], known: tuple[str, ...] = FEATURES) -> Features:
+    """The features of that name; ValueError for one that is not ``known``.
 
     >>> features_from_names(["SPEC_CTRL", "SSBD"]).ssbd
     True
     """
     for name in names:
-        if name not in FEATURES:
-            raise ValueError(f"no feature is named {name!r}; known: {' '.join(FEATURES)}")
+        if name not in known:
+            raise ValueError(f"no feature is named {name!r}; known: {' '.join(known)}")
     return Features(**{name.lower(): True for name in names})
 
 

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from specctrl.model import parts
 from specctrl.model.exposure import Overhead
 from specctrl.model.guest import RELEASES, BhbSequence, Kernel, KernelCpu, Os, SpectreBhi, SpectreV2
 from specctrl.model.kvm.variant import Assumptions
-from specctrl.model.parts import FEATURES, NOT_IN_CPUID, PARTS, resolve_host
+from specctrl.model.parts import FEATURES, PARTS, resolve_host
 from specctrl.model.registers import CAP_NUMBERS, MSR_NUMBERS
 from specctrl.model.vmm.vmms import VMMS
 from specctrl.scenario.kinds import (
@@ -104,7 +105,7 @@ MSR = Named("msr", Number("an MSR", 32, names=MSR_NUMBERS))
 CAP = Named("capability", Number("a capability", 32, names=CAP_NUMBERS, counts=True))
 HOST = Named("host", HostKind())
 GUEST_FEATURE = Named("guest-feature", Choice(
-    "a CPUID bit of a guest", tuple(name for name in FEATURES if name not in NOT_IN_CPUID)))
+    "a CPUID bit of a guest", parts.GUEST_FEATURES))
 GUEST_FEATURES = Listing(GUEST_FEATURE)
 _MAY_BE_NULL = Named(WORD.name, Number("a 64-bit value", or_else=", or null (no control on this host),"))
 WORD_OR_NULL = Either("a 64-bit value or null", {str: _MAY_BE_NULL, int: _MAY_BE_NULL, type(None): Null()})

@@ -30,7 +30,15 @@ from specctrl.model.outcomes import (
     Outcome,
     UserspaceExit,
 )
-from specctrl.model.parts import NOT_IN_CPUID, Features, Host, features_from_names, guest_features, resolve_host
+from specctrl.model.parts import (
+    GUEST_FEATURES,
+    NOT_IN_CPUID,
+    Features,
+    Host,
+    features_from_names,
+    guest_features,
+    resolve_host,
+)
 from specctrl.model.registers import cap_number, check_word, msr_number
 from specctrl.model.variants import VARIANTS
 from specctrl.model.vmm.migration import Plan, migrate
@@ -511,7 +519,7 @@ def guest_cpuid(features: Iterable[str]) -> Features:
     for name in names:
         if name in NOT_IN_CPUID:
             raise Misuse(f"{name} is no CPUID bit here")
-    return features_from_names(names)
+    return features_from_names(names, GUEST_FEATURES)
 
 
 def filter_range(entry: Mapping[str, Any]) -> FilterRange:

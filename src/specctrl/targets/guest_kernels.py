@@ -10,7 +10,7 @@ from typing import Any
 from specctrl.model.exposure import judge
 from specctrl.model.guest import Kernel, KernelCpu, Software, boot
 from specctrl.model.outcomes import GP, Fault, Misuse
-from specctrl.model.parts import Features, features_from_names, guest_features, resolve_host
+from specctrl.model.parts import GUEST_FEATURES, Features, features_from_names, guest_features, resolve_host
 from specctrl.scenario.format import ASSUMPTIONS, SHOWS
 from specctrl.scenario.kinds import Json
 from specctrl.scenario.reading import Step
@@ -50,13 +50,11 @@ class GuestsAbove:
         vcpu = step.args.get("vcpu", 0)
         if step.op == "create_vcpu" and "errno" not in seen:
             shown = step.args.get("features")
-            features = guest_features(self.host.features) if shown is None else features_from_names(list(shown))
-            self.cpuid[vcpu] = features
+            self.cpuid[vcpu] = guest_features(self.host.features) if shown is None else cpuid_of(shown)
         elif step.op == "migrate" and not {"errno", "refused"} & set(seen):
             self.host = resolve_host(step.args["to"])
             if "features" in step.args:
-                shown = features_from_names(list(step.args["features"]))
-                self.cpuid = dict.fromkeys(self.cpuid, shown)
+                self.cpuid = dict.fromkeys(self.cpuid, cpuid_of(step.args["features"]))
         elif step.op == "reset_vcpu":
             self.guests.pop(vcpu, None)
         elif step.op == "observe" and "effective" in seen:
@@ -85,6 +83,11 @@ class GuestsAbove:
     def close(self) -> None:
         """No scenario follows."""
         self.target.close()
+
+
+def cpuid_of(names: list[str]) -> Features:
+    """What a guest's CPUID shows, by names."""
+    return features_from_names(names, GUEST_FEATURES)
 
 
 class TargetCpu:

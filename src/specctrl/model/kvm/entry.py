@@ -72,7 +72,7 @@ class VcpuEntry(VcpuState):
 
         Source: Linux, vmx_set_msr; repairs D3.
         """
-        return self.cpuid.spec_ctrl and (self.cpu.has_control or bool(self.force_mask == 0))
+        return self.cpuid.shows_spec_ctrl and (self.cpu.has_control or bool(self.force_mask == 0))
 
     def update_passthrough(self) -> None:
         """After a change of the mask: intercept, or stop intercepting, on a host without the control.

@@ -88,7 +88,7 @@ class VcpuMsrs(VcpuEntry):
         Source: RFC v3 p7, p8 (kvm_get_msr_common, vmx_get_msr).
         """
         if msr == IA32_SPEC_CTRL:
-            refuse_unless(host_initiated or self.cpuid.spec_ctrl)
+            refuse_unless(host_initiated or self.cpuid.shows_spec_ctrl)
             return self.read_spec_ctrl()
         if msr == IA32_ARCH_CAPABILITIES:
             refuse_unless(host_initiated or self.cpuid.arch_capabilities)
@@ -110,7 +110,7 @@ class VcpuMsrs(VcpuEntry):
         Source: RFC v3 p7, p8 (kvm_set_msr_common, vmx_set_msr).
         """
         if msr == IA32_SPEC_CTRL:
-            refuse_unless(host_initiated or self.cpuid.spec_ctrl)
+            refuse_unless(host_initiated or self.cpuid.shows_spec_ctrl)
             self.write_spec_ctrl(value)
         elif msr == IA32_ARCH_CAPABILITIES:
             refuse_unless(host_initiated)
