@@ -15,6 +15,9 @@ from specctrl.targets.c_reference import FOLDER, HEADER, annotations
 
 logger = logging.getLogger(__name__)
 
+SAMPLE = "reference/rust"
+"""The sample in Rust, which is published like the C reference."""
+
 
 @dataclass(frozen=True, slots=True)
 class CFunction:
@@ -79,12 +82,13 @@ class CReferenceDirective(SphinxDirective):
 
 
 def copy_reference(app: Sphinx, exception: Exception | None) -> None:
-    """Put the C reference beside the pages, at the stable addresses ``reference/c/FILE``."""
+    """Put the C reference and the sample in Rust beside the pages, at the stable addresses ``reference/c/FILE``."""
     if exception is not None or app.builder.format != "html":
         return
-    for path in sorted((app.srcdir / FOLDER).glob("*")):
-        if path.suffix in (".c", ".h", ".md") or path.name == "Makefile":
-            target = app.outdir / FOLDER / path.name
+    found = [*(app.srcdir / FOLDER).glob("*"), *(app.srcdir / SAMPLE).glob("*"), *(app.srcdir / SAMPLE).glob("src/*")]
+    for path in sorted(found):
+        if path.suffix in (".c", ".h", ".md", ".rs", ".toml") or path.name == "Makefile":
+            target = app.outdir / path.relative_to(app.srcdir)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
 
