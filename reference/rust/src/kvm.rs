@@ -272,7 +272,7 @@ impl VcpuVmx {
         }
     }
 
-    /// vmx_recalc_intercepts; rule: intercept.hidden-msr, intercept.without-control, filter.reintercepts
+    /// vmx_recalc_msr_intercepts; rule: intercept.hidden-msr, intercept.without-control, filter.reintercepts
     fn recalc_intercepts(&mut self) {
         self.passthrough &= self.cpuid.spec_ctrl && (self.cpu.has_control || self.force.mask == 0);
         for access in [READ, WRITE] {

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from specctrl.targets.adapter import AdapterTarget
-from specctrl.targets.c_reference import ADAPTER, HEADER, REGISTER_HEADER, ReferenceMissing, folder
+from specctrl.targets.c_reference import ADAPTER, HEADERS, REGISTER_HEADER, ReferenceMissing, folder
 
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=c99", "-O2")
@@ -48,7 +48,7 @@ def build(source: Path, flags: Sequence[str] = FLAGS, cache: Path | None = None)
     """
     command = [*compiler(), *flags]
     key = hashlib.sha256("\0".join(command).encode())
-    for name in (HEADER, REGISTER_HEADER, ADAPTER):
+    for name in (*HEADERS, REGISTER_HEADER, ADAPTER):
         key.update(hashlib.sha256((source / name).read_bytes()).digest())
     try:
         kept = cache_folder() if cache is None else cache
