@@ -197,6 +197,71 @@ class TestSkeletons:
             assert {*normalised(decode(answer))} <= {*operation.shows}
 
 
+FILLED = """
+static uint64_t writable, mask, forced, view, effective;
+
+static void create_vcpu(void) { view = 0; effective = forced; puts("ret=0"); }
+static void rdmsr(void) { printf("value=0x%llx\\n", (unsigned long long)view); }
+static void host_exit(void) { printf("host_spec_ctrl=0x%llx\\n", (unsigned long long)host.spec_ctrl); }
+
+static void enable_cap(void)
+{
+	const char *comma = strchr(text("args"), ',');
+
+	mask = number("args");
+	forced = comma ? strtoull(comma + 1, NULL, 0) : 0;
+	puts("ret=0");
+}
+
+static void wrmsr(void)
+{
+	uint64_t merged = (number("value") & ~mask) | (forced & mask);
+	int gp = (merged & ~writable) != 0;
+
+	if (!gp) {
+		view = number("value");
+		effective = merged;
+	}
+	puts(gp ? "fault=#GP" : "ok");
+}
+
+static void observe(void)
+{
+	printf("effective=0x%llx ", (unsigned long long)effective);
+	printf("guest_view=0x%llx level=1 smm=false\\n", (unsigned long long)view);
+}
+
+static void begin(void)
+{
+	static const struct { const char *feature; uint64_t bits; } fields[] = {
+		{ "SPEC_CTRL", 1 << 0 }, { "STIBP", 1 << 1 }, { "SSBD", 1 << 2 }, { "IPRED_CTRL", 3 << 3 },
+		{ "RRSBA_CTRL", 3 << 5 }, { "PSFD", 1 << 7 }, { "DDPD_U", 1 << 8 }, { "BHI_CTRL", 1 << 10 },
+	};
+	size_t i;
+
+	writable = mask = forced = 0;
+	for (i = 0; i < sizeof(fields) / sizeof(*fields); i++)
+		writable |= has("host.features", fields[i].feature) ? fields[i].bits : 0;
+"""
+"""What a reader of skeleton.c writes in its second step."""
+
+
+def test_the_skeleton_filled_in_as_it_says_passes_the_level_processor(opened, tmp_path):
+    text = (ADAPTERS / "skeleton.c").read_text()
+    text = text.replace("static void begin(void)\n{\n", FILLED)
+    text = text.replace('"observes="', '"observes=value,fault,ret,host_spec_ctrl,effective,guest_view,level,smm"')
+    for op in ("create_vcpu", "wrmsr", "rdmsr", "observe", "enable_cap"):
+        text = text.replace(f'"{op}", unsupported', f'"{op}", {op}')
+    source = tmp_path / "adapter.c"
+    source.write_text(text.replace('"exit", unsupported', '"exit", host_exit'))
+    found = results(opened("skeleton.c", source), levels=["processor"])
+    unseen = {"mask", "shadow", "saved", "intercepted"}
+    assert [] == [(each.scenario.id, each.why) for each in found if each.status not in (PASS, UNSUPPORTED)]
+    assert [each.scenario.id for each in found if each.status == UNSUPPORTED] == [
+        each.scenario.id for each in found if any(unseen & {*step.expect} for step in each.scenario.steps)]
+    assert sum(each.status == PASS for each in found) > 25
+
+
 @pytest.mark.parametrize(("name", "most"), [("adapter.py", 175), ("adapter.c", 190), ("skeleton.c", 150),
                                             ("skeleton.rs", 135)])
 def test_it_can_be_read_at_one_sitting(name, most):
