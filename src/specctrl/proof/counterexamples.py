@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import z3
-
 from specctrl.model.kvm.state import Loaded
 from specctrl.model.kvm.variant import Variant
 from specctrl.model.kvm.vcpu import Vcpu
@@ -14,6 +12,7 @@ from specctrl.proof.instrumented import watched
 from specctrl.proof.invariant import invariant
 from specctrl.proof.prove import move, stated
 from specctrl.proof.symbolic import paths
+from specctrl.proof.terms import FALSE, TRUE
 from specctrl.proof.theorems import THEOREMS, Of
 
 
@@ -52,9 +51,9 @@ def replay_theorem(variant: Variant, refutation: Refutation) -> None:
     if start is not None and theorem.of is Of.INVARIANT:
         vcpu = any_vcpu(machine, values, *start)
         facts = (*host_facts(vcpu.host).values(), *invariant(vcpu).values())
-        assert all(z3.is_true(z3.simplify(term)) for term in facts), refutation
+        assert all(term is TRUE for term in facts), refutation
     ((_, owed),) = paths(lambda: stated(machine, theorem, start, values))
-    assert refutation.part in {item.part for item in owed if z3.is_false(z3.simplify(item.term))}, refutation
+    assert refutation.part in {item.part for item in owed if item.term is FALSE}, refutation
 
 
 def replay_migration(variant: Variant, refutation: Refutation) -> Replay:
@@ -65,8 +64,8 @@ def replay_migration(variant: Variant, refutation: Refutation) -> Replay:
     start = (*host_facts(vcpu.host).values(), *vm_facts(vcpu).values(), *invariant(vcpu).values())
     nested_first = refutation.step.endswith("nested state first")
     ((_, owed),) = paths(lambda: list(move(machine, vcpu, values, nested_first)))
-    failed = frozenset(("migration_is_identity", part) for part, term in owed if z3.is_false(z3.simplify(term)))
-    return Replay(vcpu, vcpu, failed, all(z3.is_true(z3.simplify(term)) for term in start))
+    failed = frozenset(("migration_is_identity", part) for part, term in owed if term is FALSE)
+    return Replay(vcpu, vcpu, failed, all(term is TRUE for term in start))
 
 
 def tell(refutation: Refutation, changed: Iterable[tuple[str, int, int]]) -> list[str]:

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import z3
-
 from specctrl.model import contract, posted
 from specctrl.model.contract import MODE, Contract
 from specctrl.model.kvm import entry, nested, vcpu, vm
@@ -25,10 +23,12 @@ from specctrl.proof.any_vcpu import Numbers, Solved, Symbols, abstract, any_vcpu
 from specctrl.proof.equations import Contradiction, solve
 from specctrl.proof.instrumented import Begun, watched
 from specctrl.proof.invariant import Obligation, always, invariant
+from specctrl.proof.repair import Model
 from specctrl.proof.side_by_side import Seen
 from specctrl.proof.steps import Step, find_step
 from specctrl.proof.summaries import identity, summarized
-from specctrl.proof.symbolic import Flag, Term, Word, current, evaluate, failing, flag_term, paths, word_term
+from specctrl.proof.symbolic import Flag, Path, Word, current, evaluate, flag_term, paths, word_term
+from specctrl.proof.terms import FALSE, TRUE, Term, all_of, any_of, not_, truth
 
 PURE = (
     (contract, "requested_bits"),
@@ -90,7 +90,7 @@ class Result:
 def agree(left: object, right: object) -> Term:
     """The term that mechanism and contract showed the same."""
     if isinstance(left, str | Seen | None) or isinstance(right, str | Seen | None):
-        return z3.BoolVal(left is right)
+        return truth(left is right)
     return same(left, right)
 
 
@@ -101,9 +101,9 @@ def perform_step(variant: Variant, step: Step, vcpu: Vcpu, values: Symbols) -> l
     try:
         seen = step.act(vcpu, beside, values)
     except (HostFault, VmxInstructionError, VmEntryFailed, VmxAbort) as failure:
-        return [Obligation("host_never_faults", type(failure).__name__, z3.BoolVal(False))]
+        return [Obligation("host_never_faults", type(failure).__name__, truth(False))]
     after = abstract(vcpu)
-    owed = [Obligation("host_never_faults", "no fault", z3.BoolVal(True)), *always(vcpu, after)]
+    owed = [Obligation("host_never_faults", "no fault", truth(True)), *always(vcpu, after)]
     owed += refinement(after, beside, seen)
     owed += [Obligation("saved_is_hardware", "exit", same(saved, register))
              for saved, register in getattr(vcpu, "exits", ())]
@@ -117,8 +117,8 @@ def perform_step(variant: Variant, step: Step, vcpu: Vcpu, values: Symbols) -> l
 
 def l2_bit(vcpu: Vcpu, now: bool, merged: bool) -> Term:
     """The term that a bit of vmcs02's bitmap is as merged last, or intercepts since KVM passes nothing through."""
-    taken_away = z3.And(flag_term(now), z3.Not(flag_term(vcpu.passthrough)))
-    return z3.Or(flag_term(now) == flag_term(merged), taken_away)
+    taken_away = all_of(flag_term(now), not_(flag_term(vcpu.passthrough)))
+    return any_of(flag_term(now) == flag_term(merged), taken_away)
 
 
 def refinement(after: Contract, beside: Contract, seen: tuple[object, object]) -> Iterator[Obligation]:
@@ -131,7 +131,7 @@ def refinement(after: Contract, beside: Contract, seen: tuple[object, object]) -
         ("report", same(after.report, beside.report)),
         ("what is offered", same(after.offered, beside.offered)),
         ("what is announced", flag_term(after.announced) == flag_term(beside.announced)),
-        ("mode", z3.And([same_mode(getattr(after, name), getattr(beside, name)) for name in MODE])),
+        ("mode", all_of([same_mode(getattr(after, name), getattr(beside, name)) for name in MODE])),
     ):
         yield Obligation("mechanism_refines_contract", part, term)
 
@@ -140,7 +140,7 @@ def same_mode(left: object, right: object) -> Term:
     """The term that a field of the mode is the same: a truth value, or what no operation computes."""
     if isinstance(left, bool | Flag) and isinstance(right, bool | Flag):
         return flag_term(left) == flag_term(right)
-    return z3.BoolVal(left is right)
+    return truth(left is right)
 
 
 def of_this_step(
@@ -163,42 +163,38 @@ def of_this_step(
         newly = word_term(after.report) & ~word_term(before.report) & ~word_term(before.offered)
         yield "virtual_msrs_are_gated", "report", newly == 0
     if step.name == "platform reset" or (step.name == "INIT" and got is Seen.DONE):
-        kept = z3.BoolVal(False) if step.name == "platform reset" else z3.Not(flag_term(vcpu.init_withdraws_report))
-        gone = z3.And(same(after.report, 0), same(vcpu.force_mask, before.user_mask),
+        kept = truth(False) if step.name == "platform reset" else not_(flag_term(vcpu.init_withdraws_report))
+        gone = all_of(same(after.report, 0), same(vcpu.force_mask, before.user_mask),
                       same(vcpu.force_value, before.user_value))
         yield "reset_leaves_userspace", "view", same(after.guest_view, 0)
-        yield "reset_leaves_userspace", "pair", z3.Or(kept, gone)
+        yield "reset_leaves_userspace", "pair", any_of(kept, gone)
 
 
 # ---- running a proof
 
 
-def discharge(conditions: list[Term], owed: list[Obligation]) -> Iterator[tuple[Obligation, Any]]:
-    """The obligations that fail under the conditions, each with a model: all at once, one by one if there is one."""
-    given = {condition.get_id() for condition in conditions}
-    open_ = []
-    for obligation in owed:
-        term = z3.simplify(obligation.term)
-        if not z3.is_true(term) and term.get_id() not in given:
-            open_.append((obligation, term))
-    if not open_ or failing(conditions, [term for _, term in open_]) is None:
+def discharge(path: Path, owed: list[Obligation]) -> Iterator[tuple[Obligation, Model]]:
+    """The obligations that fail on a path, each with values: all at once, one by one if there is one."""
+    given = {TRUE, *path.conditions}
+    open_ = [item for item in owed if item.term not in given]
+    if not open_ or path.failing([item.term for item in open_]) is None:
         return
-    for obligation, term in open_:
-        model = failing(conditions, [term])
+    for item in open_:
+        model = path.failing([item.term])
         if model is not None:
-            yield obligation, model
+            yield item, model
 
 
 def cases(vcpu: Vcpu) -> Iterator[list[Term]]:
     """The cases that a proof takes one by one: the control or none, or no MSR; writes intercepted or not."""
     control, there = flag_term(vcpu.cpu.has_control), flag_term(exists(vcpu.host))
     intercepted = flag_term(vcpu.vmcs.intercept_write)
-    for case in ([control], [z3.Not(control), there], [z3.Not(there)]):
+    for case in ([control], [not_(control), there], [not_(there)]):
         if not vcpu.in_guest:
             yield case
         else:
             yield [*case, intercepted]
-            yield [*case, z3.Not(intercepted)]
+            yield [*case, not_(intercepted)]
 
 
 def starts(
@@ -209,7 +205,7 @@ def starts(
     known = [*more(vcpu), *host_facts(vcpu.host).values(), *invariant(vcpu).values()]
     if variant.name == posted.RFC_V3.name:  # it has no form of the capability for a vCPU
         known += [same(vcpu.user_mask, vcpu.vm.user_mask), same(vcpu.user_value, vcpu.vm.user_value)]
-        known.append(z3.Not(flag_term(vcpu.cpu.entry_loads_shadow)))  # nor need it be refuted under both assumptions
+        known.append(not_(flag_term(vcpu.cpu.entry_loads_shadow)))  # nor need it be refuted under both assumptions
     for case in cases(vcpu):
         try:
             solution, rest = solve([*case, *known])
@@ -222,14 +218,23 @@ def gather(
     run: Callable[[], list[Obligation]], values: Solved, result: Result,
     step: str, loaded: Loaded | None = None, in_guest: bool = False,
 ) -> None:
-    """Run all paths and discharge what they owe; of each claim that fails, the first failure with simple numbers."""
+    """Run all paths and discharge what they owe; of each claim that fails, one failure with simple numbers.
+
+    It is that of the path whose answers come first, so it does not depend on the order in which paths are found.
+    """
+    failed: dict[str, tuple[Path, Obligation, Model]] = {}
+    refuted = result.refuted()
     for path, owed in paths(run):
         result.count(owed)
-        refuted = result.refuted()
-        for failed, model in discharge(path.conditions, [item for item in owed if item.claim not in refuted]):
-            if failed.claim not in result.refuted():
-                concrete = numbers(path.conditions, failed, values, model)
-                result.refutations.append(Refutation(failed.claim, failed.part, step, concrete, loaded, in_guest))
+        earlier = refuted | {claim for claim, (other, *_) in failed.items() if other.answers < path.answers}
+        here: dict[str, tuple[Path, Obligation, Model]] = {}
+        for item, model in discharge(path, [item for item in owed if item.claim not in earlier]):
+            here.setdefault(item.claim, (path, item, model))
+        failed |= here
+    for claim in sorted(failed):
+        path, item, model = failed[claim]
+        result.refutations.append(
+            Refutation(claim, item.part, step, numbers(path, item, values, model), loaded, in_guest))
 
 
 def assume_all(known: list[Term]) -> None:
@@ -252,36 +257,36 @@ def prove_step(variant: Variant, step: Step, loaded: Loaded, in_guest: bool) -> 
     return result
 
 
-def numbers(conditions: list[Term], failed: Obligation, values: Solved, model: Any) -> dict[str, int | bool]:
-    """Values with which an obligation fails: simpler ones, one after the other, as long as it fails."""
-    conditions = list(conditions)
-    for value in values.asked.values():
-        if not isinstance(value, Word | Flag):
-            continue
-        for simpler in simplifications(value):
-            if not evaluate(model, value):
-                break
-            better = failing([*conditions, simpler], [failed.term])
-            if better is not None:
-                conditions.append(simpler)
-                model = better
-    return {name: evaluate(model, value) for name, value in values.asked.items()}
+FAMILIAR = (STIBP, SSBD, RRSBA_DIS_S, BHI_DIS_S, IBRS)
+"""The bits that a counterexample is told in, if it can be; the last ones rather than the first."""
+OTHERS = tuple(1 << number for number in (*range(30, -1, -1), *range(63, 30, -1)) if 1 << number not in FAMILIAR)
+"""All other bits; bit 31 rather than another."""
 
 
-FAMILIAR = (IBRS, STIBP, SSBD, RRSBA_DIS_S, BHI_DIS_S)
-"""The bits that a counterexample is told in, if it can be."""
+def numbers(path: Path, failed: Obligation, values: Solved, model: Model) -> dict[str, int | bool]:
+    """The simplest numbers with which an obligation fails: each word 0 if it can be, else with familiar bits, and few.
 
+    What can be had is asked for in one order, and settles every bit.  So the numbers do not depend on the solver.
+    """
+    conditions = [*path.conditions, not_(failed.term)]
 
-def simplifications(value: Word | Flag) -> Iterator[Term]:
-    """What would make a value simpler: to be 0 or false, to have familiar bits only, to have few."""
-    if isinstance(value, Flag):
-        yield z3.Not(value.term)
-        return
-    yield value.term == 0
-    yield subset(value, sum(FAMILIAR))
-    yield subset(value, sum(FAMILIAR) | 1 << 31)
-    for bit in (*FAMILIAR[1:], IBRS):
-        yield value.term & bit == 0
+    def had(simpler: Term) -> bool:
+        nonlocal model
+        better = path.questions.model([*conditions, simpler], model)
+        if better is None:
+            return False
+        model = better
+        conditions.append(simpler)
+        return True
+
+    for _, value in sorted(values.asked.items()):
+        if isinstance(value, Flag):
+            had(not_(value.term))
+        elif isinstance(value, Word) and not had(value.term == 0):
+            bits = FAMILIAR if had(subset(value, sum(FAMILIAR))) else (*OTHERS, *FAMILIAR)
+            for bit in bits:
+                had(value.term & bit == 0)
+    return {name: evaluate(model, value) for name, value in sorted(values.asked.items())}
 
 
 def own_state(vcpu: Vcpu) -> Any:
@@ -331,7 +336,7 @@ def prove_untouched(
                 vcpu = any_vcpu(machine, values, *place[1:])
                 before = own_state(vcpu)
                 held = does(vcpu, values) and own_state(vcpu) == before
-                return [Obligation("invariant_holds_again", part, z3.BoolVal(held))]
+                return [Obligation("invariant_holds_again", part, truth(held))]
 
             gather(run, values, result, *place)
     return result
@@ -363,5 +368,5 @@ def replay(variant: Variant, refutation: Refutation) -> Replay:
     before, after = make(), make()
     start = (*host_facts(before.host).values(), *invariant(before).values())
     owed = perform_step(machine, find_step(refutation.step), after, values)
-    failed = frozenset((item.claim, item.part) for item in owed if z3.is_false(z3.simplify(item.term)))
-    return Replay(before, after, failed, all(z3.is_true(z3.simplify(term)) for term in start))
+    failed = frozenset((item.claim, item.part) for item in owed if item.term is FALSE)
+    return Replay(before, after, failed, all(term is TRUE for term in start))

@@ -7,8 +7,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import z3
-
 from specctrl.model import contract
 from specctrl.model.kvm.state import Loaded
 from specctrl.model.kvm.variant import SPEC, Assumptions, Variant
@@ -35,9 +33,7 @@ from specctrl.proof.induction import (
     Refutation,
     Result,
     assume_all,
-    discharge,
     gather,
-    numbers,
     own_state,
     perform_step,
     prove_beginning,
@@ -51,7 +47,8 @@ from specctrl.proof.protection import prove_protection
 from specctrl.proof.report_keepers import prove_keepers
 from specctrl.proof.steps import STEPS, THEN, find_step
 from specctrl.proof.summaries import summarized
-from specctrl.proof.symbolic import Infeasible, Term, assume, flag_term, paths, word_term
+from specctrl.proof.symbolic import Infeasible, assume, flag_term, paths, word_term
+from specctrl.proof.terms import Term, all_of, not_, truth
 from specctrl.proof.theorems import THEOREMS, Of, Start, Theorem
 from specctrl.proof.theorems.statement import equal
 
@@ -114,21 +111,21 @@ def move(variant: Variant, vcpu: Vcpu, values: Symbols, nested_first: bool) -> I
         allowed = allowed and contract.can_force(destination, source.user_mask, source.user_value)
     if vcpu.vmx_operation and not destination.nested:
         allowed = False
-    yield "outcome", flag_term(allowed) == z3.BoolVal(bool(moved))
-    yield "the source is as it was", z3.BoolVal(own_state(vcpu) == own)
+    yield "outcome", flag_term(allowed) == truth(bool(moved))
+    yield "the source is as it was", truth(own_state(vcpu) == own)
     if moved:
         after = abstract(moved[0])
         yield from invariant(moved[0]).items()
         for name in ("guest_view", "report", "user_mask", "user_value"):
             yield name, same(getattr(after, name), getattr(before, name))
-        yield "level", z3.BoolVal(after.level == before.level)
-        yield "the VM's pair", z3.And(same(vm.user_mask, source.user_mask), same(vm.user_value, source.user_value))
+        yield "level", truth(after.level == before.level)
+        yield "the VM's pair", all_of(same(vm.user_mask, source.user_mask), same(vm.user_value, source.user_value))
         for name in ("arch_capabilities", "virtual_enumeration", "mitigation_enum"):
             yield name, same(getattr(moved[0], name), getattr(vcpu, name))
-        yield "the mode", z3.And(equal(moved[0].save_nested(), vcpu.save_nested()), equal(moved[0].cpuid, vcpu.cpuid))
-        yield "the VM's filter and exit reasons", z3.And(
-            z3.BoolVal(vm.msr_filter is source.msr_filter), same(vm.exit_reasons, source.exit_reasons))
-        yield "it has not run there", z3.BoolVal(moved[0].has_run is False)
+        yield "the mode", all_of(equal(moved[0].save_nested(), vcpu.save_nested()), equal(moved[0].cpuid, vcpu.cpuid))
+        yield "the VM's filter and exit reasons", all_of(
+            truth(vm.msr_filter is source.msr_filter), same(vm.exit_reasons, source.exit_reasons))
+        yield "it has not run there", truth(moved[0].has_run is False)
 
 
 def invariant_parts() -> list[str]:
@@ -155,7 +152,7 @@ def prove_not_empty(variant: Variant) -> Result:
                 def run(loaded: Loaded = loaded, in_guest: bool = in_guest, control: bool = control) -> bool:
                     vcpu = any_vcpu(machine, Symbols(), loaded, in_guest)
                     assume_all([*host_facts(vcpu.host).values(), *vm_facts(vcpu).values(), *invariant(vcpu).values(),
-                                flag_term(vcpu.cpu.has_control) == z3.BoolVal(control)])
+                                flag_term(vcpu.cpu.has_control) == truth(control)])
                     for value in (vcpu.mitigation_ctrl, vcpu.force_mask, vcpu.guest_view):
                         assume(value != 0)
                     return True
@@ -163,7 +160,7 @@ def prove_not_empty(variant: Variant) -> Result:
                 with summarized(PURE):
                     found = any(True for _ in paths(run))
                 name = f"{loaded.name.lower()}, guest runs: {in_guest}, control: {control}"
-                result.count([Obligation("invariant_is_not_empty", name, z3.BoolVal(found))])
+                result.count([Obligation("invariant_is_not_empty", name, truth(found))])
                 if not found:
                     result.refutations.append(Refutation("invariant_is_not_empty", name, "", {}))
     return result
@@ -203,7 +200,7 @@ def stated(machine: Variant, theorem: Theorem, start: Start | None, values: Symb
     try:
         return [Obligation(theorem.name, part, term) for part, term in theorem.run(about, values)]
     except (Outcome, VmxInstructionError, VmEntryFailed) as failure:  # where the theorem knows of no failure
-        return [Obligation(theorem.name, type(failure).__name__, z3.BoolVal(False))]
+        return [Obligation(theorem.name, type(failure).__name__, truth(False))]
 
 
 # ---- refutations that take more than one step
@@ -229,8 +226,8 @@ def hunt(variant: Variant, claim: str, names: tuple[str, ...]) -> Refutation | N
         filtered = [flag_term(vcpu.vm.msr_filter.allows(msr, write)) for msr in (0x48, 0x5000_0002)
                     for write in (False, True)]
         return [flag_term(vcpu.cpu.has_control), flag_term(vcpu.passthrough), *filtered,
-                z3.Not(flag_term(vcpu.vmcs01.intercept_write)), z3.Not(flag_term(vcpu.vmcs01.intercept_read)),
-                z3.Not(flag_term(vcpu.cpu.entry_loads_shadow)), word_term(vcpu.user_mask) == 0,
+                not_(flag_term(vcpu.vmcs01.intercept_write)), not_(flag_term(vcpu.vmcs01.intercept_read)),
+                not_(flag_term(vcpu.cpu.entry_loads_shadow)), word_term(vcpu.user_mask) == 0,
                 word_term(vcpu.mitigation_ctrl) == 0, flag_term(announced(vcpu)),
                 word_term(vcpu.mitigation_enum) == VALID_MITIGATION_ENUM]
 
@@ -239,13 +236,13 @@ def hunt(variant: Variant, claim: str, names: tuple[str, ...]) -> Refutation | N
 
             def run(values: Solved = values, known: list[Term] = known) -> list[Obligation]:
                 assume_all(known)
-                return perform_step(machine, step, any_vcpu(machine, values, Loaded.VMCS01, True), values)
+                owed = perform_step(machine, step, any_vcpu(machine, values, Loaded.VMCS01, True), values)
+                return [obligation for obligation in owed if obligation.claim == claim]
 
-            for path, owed in paths(run):
-                of_claim = [obligation for obligation in owed if obligation.claim == claim]
-                for failed, model in discharge(path.conditions, of_claim):
-                    concrete = numbers(path.conditions, failed, values, model)
-                    return Refutation(claim, failed.part, step.name, concrete, Loaded.VMCS01, True)
+            result = Result()
+            gather(run, values, result, step.name, Loaded.VMCS01, True)
+            if result.refutations:
+                return result.refutations[0]
     return None
 
 

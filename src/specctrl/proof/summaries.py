@@ -5,9 +5,8 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-import z3
-
-from specctrl.proof.symbolic import Flag, Term, Word, flag_term, paths, settled, word_term
+from specctrl.proof.symbolic import Flag, Word, flag_term, paths, settled, word_term
+from specctrl.proof.terms import Term, all_of, when
 
 
 def summarize(run: Callable[[], Any]) -> Any:
@@ -15,21 +14,22 @@ def summarize(run: Callable[[], Any]) -> Any:
 
     >>> from specctrl.proof.symbolic import word
     >>> summarize(lambda: 1 if word("x") else 0)
-    <word If(x == 0, 0, 1)>
+    <word if(x == 0x0, 0x0, 0x1)>
     """
-    cases = [(z3.And(path.conditions), result) for path, result in paths(run)]
+    found = sorted(paths(run), key=lambda case: case[0].answers)  # the same term, in whichever order they were found
+    cases = [(all_of(path.conditions), result) for path, result in found]
     is_flag = isinstance(cases[0][1], bool | Flag)
     term_of: Callable[[object], Term] = flag_term if is_flag else word_term
     term = term_of(cases[0][1])
     for condition, result in cases[1:]:
-        term = z3.If(condition, term_of(result), term)
+        term = when(condition, term_of(result), term)
     return settled(term)
 
 
 def identity(value: Any) -> Any:
     """What makes two arguments the same for a summary: the terms in them."""
     if isinstance(value, Word | Flag):
-        return Word, value.term.get_id()
+        return Word, value.term.serial
     if hasattr(value, "__dataclass_fields__"):
         return tuple(identity(getattr(value, name)) for name in value.__dataclass_fields__)
     if isinstance(value, tuple):
@@ -43,7 +43,7 @@ def summary_of(function: Callable[..., Any]) -> Callable[..., Any]:
     >>> from specctrl.model.words import is_subset
     >>> from specctrl.proof.symbolic import word
     >>> summary_of(is_subset)(word("x"), 0x3), summary_of(is_subset)(0x4, 0x3)
-    (<flag Extract(63, 2, x) == 0>, False)
+    (<flag (x & 0xfffffffffffffffc) == 0x0>, False)
     """
     made: dict[Any, tuple[Any, Any]] = {}
 
