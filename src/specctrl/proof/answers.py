@@ -2,8 +2,8 @@
 
 A question is answered in this order, by the first that can:
 
-1. Values near by.  Those of a neighbouring path are changed a little (:mod:`specctrl.proof.repair`).  They count only
-   if every condition of this path is true under them.
+1. Values near by.  Those of the neighbouring path, and then those that Z3 gave last, are changed a little
+   (:mod:`specctrl.proof.repair`).  They count only if every condition of this path is true under them.
 2. An impossibility that Z3 found before: a set of conditions that cannot hold together (an unsatisfiable core).
    It counts only if *all* of its conditions are among those asked about.
 3. Z3.  The values of its "possible" are evaluated as well: a "yes" is always a witness, whoever found it.
@@ -17,6 +17,7 @@ Neither repair nor memory can turn a claim that fails into one that is proven, i
 tests/proof/test_prover_sound.py breaks each of them in turn and sees that it is noticed.
 """
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import Any
@@ -33,6 +34,8 @@ from specctrl.proof.terms import (
 )
 
 WIDTH = 64
+KEPT = 10
+"""How many of the values that Z3 gave are tried again."""
 
 
 class SolverError(Exception):
@@ -68,6 +71,7 @@ class Answers:
     def __init__(self) -> None:
         self._solver: Any = None
         self._labels: dict[int, Any] = {}
+        self._given: deque[Model] = deque(maxlen=KEPT)
 
     def model(self, conditions: Sequence[Term], near: Model = NOTHING_SET) -> Model | None:
         """Values for which all conditions hold; None if there are none."""
@@ -76,8 +80,13 @@ class Answers:
             return found
         if IMPOSSIBLE.among({condition.serial for condition in conditions}):
             return None
+        for given in self._given:
+            found = repaired(given, conditions)
+            if found is not None:
+                return found
         answer = self.ask(conditions)
         if isinstance(answer, Model):
+            self._given.appendleft(answer)
             return answer
         IMPOSSIBLE.add(answer)
         return None

@@ -5,8 +5,9 @@ the invariant must hold again, and so must the claims.  A claim that fails comes
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from specctrl.model import contract, posted
@@ -17,18 +18,38 @@ from specctrl.model.kvm.state import Loaded
 from specctrl.model.kvm.variant import Variant
 from specctrl.model.kvm.vcpu import Vcpu
 from specctrl.model.outcomes import HostFault, VmEntryFailed, VmxAbort, VmxInstructionError
-from specctrl.model.registers import BHI_DIS_S, IBRS, RRSBA_DIS_S, SSBD, STIBP
+from specctrl.model.registers import (
+    BHI_DIS_S,
+    IA32_SPEC_CTRL,
+    IBRS,
+    MSR_VIRTUAL_MITIGATION_CTRL,
+    RRSBA_DIS_S,
+    SSBD,
+    STIBP,
+    VALID_MITIGATION_ENUM,
+)
 from specctrl.proof import invariant as invariants
-from specctrl.proof.any_vcpu import Numbers, Solved, Symbols, abstract, any_vcpu, exists, host_facts, same, subset
+from specctrl.proof.any_vcpu import (
+    Numbers,
+    Solved,
+    Symbols,
+    abstract,
+    announced,
+    any_vcpu,
+    exists,
+    host_facts,
+    same,
+    subset,
+)
 from specctrl.proof.equations import Contradiction, solve
-from specctrl.proof.instrumented import Begun, watched
+from specctrl.proof.instrumented import Begun, instrumented
 from specctrl.proof.invariant import Obligation, always, invariant
 from specctrl.proof.repair import Model
 from specctrl.proof.side_by_side import Seen
-from specctrl.proof.steps import Step, find_step
+from specctrl.proof.steps import HUNTS, Resets, Step, find_step
 from specctrl.proof.summaries import identity, summarized
 from specctrl.proof.symbolic import Flag, Path, Word, current, evaluate, flag_term, paths, word_term
-from specctrl.proof.terms import FALSE, TRUE, Term, all_of, any_of, not_, truth
+from specctrl.proof.terms import FALSE, TRUE, Term, all_of, any_of, implies, not_, truth
 
 PURE = (
     (contract, "requested_bits"),
@@ -60,7 +81,7 @@ class Refutation:
 
 
 @dataclass(slots=True)
-class Result:
+class Findings:
     """What came of proofs: paths, the paths and obligations of each claim, and what failed."""
 
     paths: int = 0
@@ -75,7 +96,7 @@ class Result:
         self.obligations += per_claim
         self.claim_paths.update(per_claim.keys())
 
-    def add(self, other: "Result") -> None:
+    def add(self, other: "Findings") -> None:
         """Take the figures of another result into this one."""
         self.paths += other.paths
         self.claim_paths += other.claim_paths
@@ -94,7 +115,7 @@ def agree(left: object, right: object) -> Term:
     return same(left, right)
 
 
-def perform_step(variant: Variant, step: Step, vcpu: Vcpu, values: Symbols) -> list[Obligation]:
+def perform_step(step: Step, vcpu: Vcpu, values: Symbols) -> list[Obligation]:
     """Run one step on a vCPU and its contract; what must hold then.  On words as on ints."""
     before, beside = abstract(vcpu), abstract(vcpu)
     bitmap = (vcpu.vmcs02.intercept_read, vcpu.vmcs02.intercept_write)
@@ -151,23 +172,20 @@ def of_this_step(
     view_stays = same(after.guest_view, before.guest_view)
     if step.keeps_view:
         yield "view_survives", "view", view_stays
-    elif got in (Seen.FAULT, Seen.EXIT, Seen.REFUSED, Seen.BLOCKED) or (got is Seen.REFLECTED and step.name != "RSM"):
+    elif got in step.refusals:
         yield "view_survives", "refused: view", view_stays
-    reads = ("guest reads IA32_SPEC_CTRL", "an entry of L1's store list: IA32_SPEC_CTRL")
-    if step.name in reads and not isinstance(got, Seen):
-        yield "guest_reads_what_it_wrote", "value", same(got, before.guest_view)
-    if step.name == "KVM_GET_MSRS of IA32_SPEC_CTRL":
-        yield "get_msrs_is_the_view", "value", same(got, before.guest_view)
-    if (step.name.startswith("guest ") and "VIRTUAL" in step.name) or "read-only" in step.name:
+    if step.shows_view and not isinstance(got, Seen):
+        yield step.shows_view, "value", same(got, before.guest_view)
+    if step.is_gated:
         yield "virtual_msrs_are_gated", "outcome", agree(got, expected)
         newly = word_term(after.report) & ~word_term(before.report) & ~word_term(before.offered)
         yield "virtual_msrs_are_gated", "report", newly == 0
-    if step.name == "platform reset" or (step.name == "INIT" and got is Seen.DONE):
-        kept = truth(False) if step.name == "platform reset" else not_(flag_term(vcpu.init_withdraws_report))
+    if step.resets is not None and got is Seen.DONE:
+        withdraws = truth(step.resets is Resets.VIEW_AND_REPORT)
         gone = all_of(same(after.report, 0), same(vcpu.force_mask, before.user_mask),
                       same(vcpu.force_value, before.user_value))
         yield "reset_leaves_userspace", "view", same(after.guest_view, 0)
-        yield "reset_leaves_userspace", "pair", any_of(kept, gone)
+        yield "reset_leaves_userspace", "pair", implies(any_of(withdraws, flag_term(vcpu.init_withdraws_report)), gone)
 
 
 # ---- running a proof
@@ -197,13 +215,29 @@ def cases(vcpu: Vcpu) -> Iterator[list[Term]]:
             yield [*case, not_(intercepted)]
 
 
-def starts(
-    variant: Variant, loaded: Loaded, in_guest: bool, more: Callable[[Vcpu], list[Term]] = lambda vcpu: []
-) -> Iterator[tuple[Solved, list[Term]]]:
-    """Each case of what a proof starts from: the values of a vCPU that has the invariant, and what they satisfy."""
-    vcpu = any_vcpu(variant, Symbols(), loaded, in_guest)
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One case of what a proof begins with: vCPUs in one place, what their values are, and what those satisfy."""
+
+    machine: Variant
+    loaded: Loaded
+    in_guest: bool
+    values: Solved
+    known: list[Term]
+
+    def vcpu(self) -> Vcpu:
+        """A vCPU that stands for all of them, anew on each path."""
+        assume_all(self.known)
+        return any_vcpu(self.machine, self.values, self.loaded, self.in_guest)
+
+
+def families(
+    machine: Variant, loaded: Loaded, in_guest: bool, more: Callable[[Vcpu], Iterable[Term]] = lambda _: ()
+) -> Iterator[Family]:
+    """All vCPUs that have the invariant, and more if it is given, case by case."""
+    vcpu = any_vcpu(machine, Symbols(), loaded, in_guest)
     known = [*more(vcpu), *host_facts(vcpu.host).values(), *invariant(vcpu).values()]
-    if variant.name == posted.RFC_V3.name:  # it has no form of the capability for a vCPU
+    if machine.name == posted.RFC_V3.name:  # it has no form of the capability for a vCPU
         known += [same(vcpu.user_mask, vcpu.vm.user_mask), same(vcpu.user_value, vcpu.vm.user_value)]
         known.append(not_(flag_term(vcpu.cpu.entry_loads_shadow)))  # nor need it be refuted under both assumptions
     for case in cases(vcpu):
@@ -211,11 +245,23 @@ def starts(
             solution, rest = solve([*case, *known])
         except Contradiction:
             continue
-        yield Solved(solution), rest
+        yield Family(machine, loaded, in_guest, Solved(solution), rest)
+
+
+def of_each_family(
+    variant: Variant, step: str, loaded: Loaded, in_guest: bool, owed: Callable[[Family], list[Obligation]],
+    more: Callable[[Vcpu], Iterable[Term]] = lambda _: (),
+) -> Findings:
+    """What comes of ``owed``, which performs a step on a vCPU, for all vCPUs in one place."""
+    found = Findings()
+    with summarized(PURE):
+        for family in families(instrumented(variant), loaded, in_guest, more):
+            gather(partial(owed, family), family.values, found, step, loaded, in_guest)
+    return found
 
 
 def gather(
-    run: Callable[[], list[Obligation]], values: Solved, result: Result,
+    run: Callable[[], list[Obligation]], values: Solved, found: Findings,
     step: str, loaded: Loaded | None = None, in_guest: bool = False,
 ) -> None:
     """Run all paths and discharge what they owe; of each claim that fails, one failure with simple numbers.
@@ -223,9 +269,9 @@ def gather(
     It is that of the path whose answers come first, so it does not depend on the order in which paths are found.
     """
     failed: dict[str, tuple[Path, Obligation, Model]] = {}
-    refuted = result.refuted()
+    refuted = found.refuted()
     for path, owed in paths(run):
-        result.count(owed)
+        found.count(owed)
         earlier = refuted | {claim for claim, (other, *_) in failed.items() if other.answers < path.answers}
         here: dict[str, tuple[Path, Obligation, Model]] = {}
         for item, model in discharge(path, [item for item in owed if item.claim not in earlier]):
@@ -233,7 +279,7 @@ def gather(
         failed |= here
     for claim in sorted(failed):
         path, item, model = failed[claim]
-        result.refutations.append(
+        found.refutations.append(
             Refutation(claim, item.part, step, numbers(path, item, values, model), loaded, in_guest))
 
 
@@ -243,18 +289,33 @@ def assume_all(known: list[Term]) -> None:
         current().assume(term)
 
 
-def prove_step(variant: Variant, step: Step, loaded: Loaded, in_guest: bool) -> Result:
+def prove_step(variant: Variant, step: Step, loaded: Loaded, in_guest: bool) -> Findings:
     """One step from every state of the invariant with this VMCS loaded and the guest running or not."""
-    result, machine = Result(), watched(variant)
-    with summarized(PURE):
-        for values, known in starts(machine, loaded, in_guest):
+    return of_each_family(variant, step.name, loaded, in_guest,
+                          lambda family: perform_step(step, family.vcpu(), family.values))
 
-            def run(values: Solved = values, known: list[Term] = known) -> list[Obligation]:
-                assume_all(known)
-                return perform_step(machine, step, any_vcpu(machine, values, loaded, in_guest), values)
 
-            gather(run, values, result, step.name, loaded, in_guest)
-    return result
+def hunt(variant: Variant, claim: str) -> Refutation | None:
+    """The steps of :data:`HUNTS`, if they break the claim from a state of the invariant.
+
+    Of a guest that accesses the MSR directly, was offered both bits of the report and has reported nothing.
+    """
+    step = HUNTS[claim]
+
+    def direct(vcpu: Vcpu) -> list[Term]:
+        filtered = [flag_term(vcpu.vm.msr_filter.allows(msr, write))
+                    for msr in (IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL) for write in (False, True)]
+        return [flag_term(vcpu.cpu.has_control), flag_term(vcpu.passthrough), *filtered,
+                not_(flag_term(vcpu.vmcs01.intercept_write)), not_(flag_term(vcpu.vmcs01.intercept_read)),
+                not_(flag_term(vcpu.cpu.entry_loads_shadow)), same(vcpu.user_mask, 0),
+                same(vcpu.mitigation_ctrl, 0), flag_term(announced(vcpu)),
+                same(vcpu.mitigation_enum, VALID_MITIGATION_ENUM)]
+
+    def owed(family: Family) -> list[Obligation]:
+        return [item for item in perform_step(step, family.vcpu(), family.values) if item.claim == claim]
+
+    found = of_each_family(variant, step.name, Loaded.VMCS01, True, owed, direct)
+    return next(iter(found.refutations), None)
 
 
 FAMILIAR = (STIBP, SSBD, RRSBA_DIS_S, BHI_DIS_S, IBRS)
@@ -294,7 +355,7 @@ def own_state(vcpu: Vcpu) -> Any:
     return identity(tuple(getattr(vcpu, name) for name in Vcpu.__dataclass_fields__ if name != "vm"))
 
 
-def prove_beginning(variant: Variant, step: Step, loaded: Loaded, in_guest: bool) -> Result:
+def prove_beginning(variant: Variant, step: Step, loaded: Loaded, in_guest: bool) -> Findings:
     """That a step begins with the operation that it names, and with nothing before it."""
     def begins(vcpu: Any, values: Solved) -> bool:
         vcpu.stops_at = step.begins
@@ -304,15 +365,15 @@ def prove_beginning(variant: Variant, step: Step, loaded: Loaded, in_guest: bool
             return True
         return False
 
-    return prove_untouched(variant, (step.name, loaded, in_guest), "begins so", begins)
+    return prove_untouched(variant, step.name, loaded, in_guest, "begins so", begins)
 
 
-def prove_once(variant: Variant, loaded: Loaded, in_guest: bool) -> Result:
+def prove_once(variant: Variant, loaded: Loaded, in_guest: bool) -> Findings:
     """That KVM_RUN changes nothing while the guest runs, nor an exit while KVM runs.
 
     So what begins with it does the same from the place where it has been performed already.
     """
-    def again(vcpu: Any, _: Solved) -> bool:
+    def again(vcpu: Vcpu, _: Solved) -> bool:
         if in_guest:
             vcpu.run()
         else:
@@ -320,26 +381,20 @@ def prove_once(variant: Variant, loaded: Loaded, in_guest: bool) -> Result:
         return True
 
     name = "KVM_RUN again" if in_guest else "an exit again"
-    return prove_untouched(variant, (name, loaded, in_guest), "changes nothing", again)
+    return prove_untouched(variant, name, loaded, in_guest, "changes nothing", again)
 
 
 def prove_untouched(
-    variant: Variant, place: tuple[str, Loaded, bool], part: str, does: Callable[[Any, Solved], bool]
-) -> Result:
+    variant: Variant, step: str, loaded: Loaded, in_guest: bool, part: str, does: Callable[[Vcpu, Solved], bool]
+) -> Findings:
     """That this, done at any vCPU of the invariant in one place, comes true and leaves every field as it was."""
-    result, machine = Result(), watched(variant)
-    with summarized(PURE):
-        for values, known in starts(machine, *place[1:]):
+    def owed(family: Family) -> list[Obligation]:
+        vcpu = family.vcpu()
+        before = own_state(vcpu)
+        held = does(vcpu, family.values) and own_state(vcpu) == before
+        return [Obligation("invariant_holds_again", part, truth(held))]
 
-            def run(values: Solved = values, known: list[Term] = known) -> list[Obligation]:
-                assume_all(known)
-                vcpu = any_vcpu(machine, values, *place[1:])
-                before = own_state(vcpu)
-                held = does(vcpu, values) and own_state(vcpu) == before
-                return [Obligation("invariant_holds_again", part, truth(held))]
-
-            gather(run, values, result, *place)
-    return result
+    return of_each_family(variant, step, loaded, in_guest, owed)
 
 
 # ---- replay
@@ -357,7 +412,7 @@ class Replay:
 
 def replay(variant: Variant, refutation: Refutation) -> Replay:
     """Build the vCPU of a refutation from its numbers, perform the step, and evaluate the same claims."""
-    machine, values = watched(variant), Numbers(refutation.values)
+    machine, values = instrumented(variant), Numbers(refutation.values)
 
     assert refutation.loaded is not None, "only a step of a vCPU can be replayed"
     loaded = refutation.loaded
@@ -367,6 +422,6 @@ def replay(variant: Variant, refutation: Refutation) -> Replay:
 
     before, after = make(), make()
     start = (*host_facts(before.host).values(), *invariant(before).values())
-    owed = perform_step(machine, find_step(refutation.step), after, values)
+    owed = perform_step(find_step(refutation.step), after, values)
     failed = frozenset((item.claim, item.part) for item in owed if item.term is FALSE)
     return Replay(before, after, failed, all(term is TRUE for term in start))

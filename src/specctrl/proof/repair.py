@@ -27,7 +27,7 @@ from specctrl.proof.terms import (
 
 ROUNDS = 4
 """How many conditions may be mended, one after the other."""
-BITS = (1 << 0, 1 << 10, 1 << 63, 1 << 6, 1 << 1)
+BITS = (1 << 0, 1 << 10, 1 << 63, 1 << 6, 1 << 1, 1 << 2)
 """The bits that are tried where two words must differ in any: IBRS first, then those of other features."""
 
 

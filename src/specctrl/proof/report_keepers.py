@@ -8,7 +8,7 @@ from typing import Any
 from specctrl.model.contract import Contract, ReportKeptBy, can_force
 from specctrl.model.parts import Features
 from specctrl.proof.any_vcpu import Solved, Symbols, any_host, host_facts, same
-from specctrl.proof.induction import PURE, Result, agree, assume_all, gather
+from specctrl.proof.induction import PURE, Findings, agree, assume_all, gather
 from specctrl.proof.invariant import Obligation
 from specctrl.proof.side_by_side import perform
 from specctrl.proof.summaries import summarized
@@ -24,24 +24,24 @@ class Comparison:
     step: str
     run: Callable[[Symbols], Iterator[tuple[str, Term]]]
 
-    def prove(self) -> Result:
+    def prove(self) -> Findings:
         """On all paths of the step."""
-        result, values = Result(), Solved({})
+        found, values = Findings(), Solved({})
 
         def owed() -> list[Obligation]:
             return [Obligation(self.claim, f"{self.step}: {part}", term) for part, term in self.run(values)]
 
         with summarized(PURE):
-            gather(owed, values, result, self.step)
-        return result
+            gather(owed, values, found, self.step)
+        return found
 
 
-def prove_each(comparisons: Iterable[Comparison]) -> Result:
+def prove_each(comparisons: Iterable[Comparison]) -> Findings:
     """Several of them."""
-    result = Result()
+    found = Findings()
     for comparison in comparisons:
-        result.add(comparison.prove())
-    return result
+        found.add(comparison.prove())
+    return found
 
 
 def any_contract(values: Symbols, kept_by: ReportKeptBy) -> Contract:
@@ -156,7 +156,7 @@ def userspace(name: str, values: Symbols) -> Iterator[tuple[str, Any]]:
 USERSPACE_STEPS = (*OPERATIONS, "guest writes the report", "userspace's own pair", "migration")
 
 
-def prove_keepers() -> Result:
+def prove_keepers() -> Findings:
     """Both comparisons, on the contract's own code."""
     compared = [Comparison("nobody_keeps_a_report", name, partial(nobody, operation))
                 for name, operation in OF_NOBODY.items()]

@@ -5,25 +5,30 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from specctrl.proof.symbolic import Flag, Word, flag_term, paths, settled, word_term
-from specctrl.proof.terms import Term, all_of, when
+from specctrl.proof.symbolic import Flag, Path, Word, flag_term, paths, settled, word_term
+from specctrl.proof.terms import Term, when
 
 
 def summarize(run: Callable[[], Any]) -> Any:
-    """One word or flag for all that a pure function returns, over all its paths.
+    """One word or flag for all that a pure function returns: its tests, nested as the function asks them.
 
     >>> from specctrl.proof.symbolic import word
     >>> summarize(lambda: 1 if word("x") else 0)
     <word if(x == 0x0, 0x0, 0x1)>
     """
-    found = sorted(paths(run), key=lambda case: case[0].answers)  # the same term, in whichever order they were found
-    cases = [(all_of(path.conditions), result) for path, result in found]
+    cases = sorted(paths(run), key=lambda case: case[0].answers)  # the same term, in whichever order they are found
     is_flag = isinstance(cases[0][1], bool | Flag)
-    term_of: Callable[[object], Term] = flag_term if is_flag else word_term
-    term = term_of(cases[0][1])
-    for condition, result in cases[1:]:
-        term = when(condition, term_of(result), term)
-    return settled(term)
+    return settled(tree(cases, 0, flag_term if is_flag else word_term))
+
+
+def tree(cases: list[tuple[Path, Any]], depth: int, term_of: Callable[[object], Term]) -> Term:
+    """The term of cases that have the first answers in common, as many as ``depth``."""
+    if len(cases) == 1:
+        return term_of(cases[0][1])
+    no, yes = ([case for case in cases if case[0].answers[depth] is answer] for answer in (False, True))
+    if not no or not yes:  # the other answer is impossible here
+        return tree(cases, depth + 1, term_of)
+    return when(yes[0][0].conditions[depth], tree(yes, depth + 1, term_of), tree(no, depth + 1, term_of))
 
 
 def identity(value: Any) -> Any:

@@ -302,11 +302,11 @@ def substitute(term: Term, name: Term, by: Term) -> Term:
     done = {name.serial: by}
 
     def replaced(old: Term) -> Term:
+        if name.serial not in names_in(old):
+            return old
         new = done.get(old.serial)
         if new is None:
-            parts = [replaced(part) for part in old.parts]
-            same = all(one is other for one, other in zip(parts, old.parts, strict=True))
-            new = done[old.serial] = old if same else _MADE_OF[old.kind](*parts)
+            new = done[old.serial] = _MADE_OF[old.kind](*[replaced(part) for part in old.parts])
         return new
 
     return replaced(term)

@@ -97,7 +97,7 @@ def iff(left: object, right: object) -> Term:
 
 def term_of(value: object) -> Term:
     """A truth as a term: a bool, a flag, or a term already."""
-    return flag_term(value) if isinstance(value, bool | Flag) else value
+    return value if isinstance(value, Term) else flag_term(value)
 
 
 def any_bit(values: Symbols) -> Any:
