@@ -12,11 +12,15 @@ import z3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from planted import D9, planted
+from specctrl.model.kvm.state import Loaded
 from specctrl.model.outcomes import GP, Fault
 from specctrl.model.words import WORD
 from specctrl.proof import answers, repair, terms
 from specctrl.proof.answers import Answers, Impossible, SolverError, translated
+from specctrl.proof.induction import prove_step
 from specctrl.proof.repair import Model
+from specctrl.proof.steps import STEPS
 from specctrl.proof.symbolic import SymbolicError, assume, flag, paths, word, word_term
 from specctrl.proof.terms import all_of, any_of, equal, not_, number, truth, value_of, variable, when
 
@@ -350,3 +354,14 @@ class TestPlantedUnsoundness:
         monkeypatch.setattr(*PLANTED[fold])
         made = [((V & 3) & 1, (ZV & 3) & 1), ((V | W) == 0, (ZV | ZW) == 0)]
         assert not all(proven_equal(translated(term), plain) for term, plain in made)
+
+
+class TestCounterexamples:
+    """They are the same, whoever answers."""
+
+    def test_numbers_do_not_depend_on_the_solver_nor_on_what_was_asked_before(self, monkeypatch):
+        before = prove_step(planted(D9), STEPS["INIT"], Loaded.VMCS01, False).refutations
+        assert {"mechanism_refines_contract", "reset_leaves_userspace"} == {one.claim for one in before}
+        monkeypatch.setattr(answers, "IMPOSSIBLE", Impossible())
+        monkeypatch.setattr(answers, "repaired", lambda *_: None)  # all is asked of Z3
+        assert before == prove_step(planted(D9), STEPS["INIT"], Loaded.VMCS01, False).refutations

@@ -7,7 +7,8 @@ from specctrl.model.kvm.state import Loaded
 from specctrl.model.kvm.variant import Variant
 from specctrl.model.kvm.vcpu import Vcpu
 from specctrl.proof.any_vcpu import Numbers, any_vcpu, host_facts, vm_facts
-from specctrl.proof.induction import Refutation, Replay, replay
+from specctrl.proof.findings import Refutation
+from specctrl.proof.induction import Replay, replay
 from specctrl.proof.instrumented import instrumented
 from specctrl.proof.invariant import invariant
 from specctrl.proof.prove import MIGRATIONS, move, stated

@@ -4,9 +4,8 @@ The step is run, by the symbolic executor, from a vCPU that stands for every vCP
 the invariant must hold again, and so must the claims.  A claim that fails comes with a concrete vCPU in which it does.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,13 +18,8 @@ from specctrl.model.kvm.variant import Variant
 from specctrl.model.kvm.vcpu import Vcpu
 from specctrl.model.outcomes import HostFault, VmEntryFailed, VmxAbort, VmxInstructionError
 from specctrl.model.registers import (
-    BHI_DIS_S,
     IA32_SPEC_CTRL,
-    IBRS,
     MSR_VIRTUAL_MITIGATION_CTRL,
-    RRSBA_DIS_S,
-    SSBD,
-    STIBP,
     VALID_MITIGATION_ENUM,
 )
 from specctrl.proof import invariant as invariants
@@ -39,16 +33,15 @@ from specctrl.proof.any_vcpu import (
     exists,
     host_facts,
     same,
-    subset,
 )
 from specctrl.proof.equations import Contradiction, solve
+from specctrl.proof.findings import Findings, Refutation, gather
 from specctrl.proof.instrumented import Begun, instrumented
 from specctrl.proof.invariant import Obligation, always, invariant
-from specctrl.proof.repair import Model
 from specctrl.proof.side_by_side import Seen
 from specctrl.proof.steps import HUNTS, Resets, Step, find_step
 from specctrl.proof.summaries import identity, summarized
-from specctrl.proof.symbolic import Flag, Path, Word, current, evaluate, flag_term, paths, word_term
+from specctrl.proof.symbolic import Flag, current, flag_term, word_term
 from specctrl.proof.terms import FALSE, TRUE, Term, all_of, any_of, implies, not_, truth
 
 PURE = (
@@ -66,46 +59,6 @@ PURE = (
     (vcpu, "l1_intercepts"),
 )
 """Pure functions that the proofs summarize, in each module that names them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refutation:
-    """A part of a claim that fails in a step, and the values of a vCPU and of the step in which it does."""
-
-    claim: str
-    part: str
-    step: str
-    values: dict[str, int | bool]
-    loaded: Loaded | None = None  # which VMCS is loaded before the step; None: there is no vCPU yet
-    in_guest: bool = False  # whether the guest runs before the step
-
-
-@dataclass(slots=True)
-class Findings:
-    """What came of proofs: paths, the paths and obligations of each claim, and what failed."""
-
-    paths: int = 0
-    claim_paths: Counter[str] = field(default_factory=Counter)
-    obligations: Counter[str] = field(default_factory=Counter)
-    refutations: list[Refutation] = field(default_factory=list)
-
-    def count(self, owed: list[Obligation]) -> None:
-        """Count one path and what is owed on it."""
-        self.paths += 1
-        per_claim = Counter(obligation.claim for obligation in owed)
-        self.obligations += per_claim
-        self.claim_paths.update(per_claim.keys())
-
-    def add(self, other: "Findings") -> None:
-        """Take the figures of another result into this one."""
-        self.paths += other.paths
-        self.claim_paths += other.claim_paths
-        self.obligations += other.obligations
-        self.refutations += other.refutations
-
-    def refuted(self) -> set[str]:
-        """The claims that failed somewhere."""
-        return {refutation.claim for refutation in self.refutations}
 
 
 def agree(left: object, right: object) -> Term:
@@ -191,18 +144,6 @@ def of_this_step(
 # ---- running a proof
 
 
-def discharge(path: Path, owed: list[Obligation]) -> Iterator[tuple[Obligation, Model]]:
-    """The obligations that fail on a path, each with values: all at once, one by one if there is one."""
-    given = {TRUE, *path.conditions}
-    open_ = [item for item in owed if item.term not in given]
-    if not open_ or path.failing([item.term for item in open_]) is None:
-        return
-    for item in open_:
-        model = path.failing([item.term])
-        if model is not None:
-            yield item, model
-
-
 def cases(vcpu: Vcpu) -> Iterator[list[Term]]:
     """The cases that a proof takes one by one: the control or none, or no MSR; writes intercepted or not."""
     control, there = flag_term(vcpu.cpu.has_control), flag_term(exists(vcpu.host))
@@ -260,29 +201,6 @@ def of_each_family(
     return found
 
 
-def gather(
-    run: Callable[[], list[Obligation]], values: Solved, found: Findings,
-    step: str, loaded: Loaded | None = None, in_guest: bool = False,
-) -> None:
-    """Run all paths and discharge what they owe; of each claim that fails, one failure with simple numbers.
-
-    It is that of the path whose answers come first, so it does not depend on the order in which paths are found.
-    """
-    failed: dict[str, tuple[Path, Obligation, Model]] = {}
-    refuted = found.refuted()
-    for path, owed in paths(run):
-        found.count(owed)
-        earlier = refuted | {claim for claim, (other, *_) in failed.items() if other.answers < path.answers}
-        here: dict[str, tuple[Path, Obligation, Model]] = {}
-        for item, model in discharge(path, [item for item in owed if item.claim not in earlier]):
-            here.setdefault(item.claim, (path, item, model))
-        failed |= here
-    for claim in sorted(failed):
-        path, item, model = failed[claim]
-        found.refutations.append(
-            Refutation(claim, item.part, step, numbers(path, item, values, model), loaded, in_guest))
-
-
 def assume_all(known: list[Term]) -> None:
     """Restrict the path to where all of this holds."""
     for term in known:
@@ -316,38 +234,6 @@ def hunt(variant: Variant, claim: str) -> Refutation | None:
 
     found = of_each_family(variant, step.name, Loaded.VMCS01, True, owed, direct)
     return next(iter(found.refutations), None)
-
-
-FAMILIAR = (STIBP, SSBD, RRSBA_DIS_S, BHI_DIS_S, IBRS)
-"""The bits that a counterexample is told in, if it can be; the last ones rather than the first."""
-OTHERS = tuple(1 << number for number in (*range(30, -1, -1), *range(63, 30, -1)) if 1 << number not in FAMILIAR)
-"""All other bits; bit 31 rather than another."""
-
-
-def numbers(path: Path, failed: Obligation, values: Solved, model: Model) -> dict[str, int | bool]:
-    """The simplest numbers with which an obligation fails: each word 0 if it can be, else with familiar bits, and few.
-
-    What can be had is asked for in one order, and settles every bit.  So the numbers do not depend on the solver.
-    """
-    conditions = [*path.conditions, not_(failed.term)]
-
-    def had(simpler: Term) -> bool:
-        nonlocal model
-        better = path.questions.model([*conditions, simpler], model)
-        if better is None:
-            return False
-        model = better
-        conditions.append(simpler)
-        return True
-
-    for _, value in sorted(values.asked.items()):
-        if isinstance(value, Flag):
-            had(not_(value.term))
-        elif isinstance(value, Word) and not had(value.term == 0):
-            bits = FAMILIAR if had(subset(value, sum(FAMILIAR))) else (*OTHERS, *FAMILIAR)
-            for bit in bits:
-                had(value.term & bit == 0)
-    return {name: evaluate(model, value) for name, value in sorted(values.asked.items())}
 
 
 def own_state(vcpu: Vcpu) -> Any:

@@ -14,7 +14,8 @@ from specctrl.model.guest import BhbSequence, Kernel, Software, choose, wanted_r
 from specctrl.model.parts import Features, Host
 from specctrl.model.registers import BHI_DIS_S, RRSBA_DIS_S
 from specctrl.proof.any_vcpu import Symbols, any_host, same
-from specctrl.proof.induction import Findings, assume_all
+from specctrl.proof.findings import Findings
+from specctrl.proof.induction import assume_all
 from specctrl.proof.report_keepers import Comparison, any_contract, outcome, prove_each
 from specctrl.proof.side_by_side import perform
 from specctrl.proof.symbolic import assume, flag_term, word_term

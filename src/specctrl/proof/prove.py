@@ -28,13 +28,11 @@ from specctrl.proof.any_vcpu import (
     vm_facts,
 )
 from specctrl.proof.claims import CLAIMS
+from specctrl.proof.findings import Findings, Refutation, gather
 from specctrl.proof.induction import (
     PURE,
     Family,
-    Findings,
-    Refutation,
     assume_all,
-    gather,
     hunt,
     of_each_family,
     own_state,

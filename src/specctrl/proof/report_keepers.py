@@ -8,7 +8,8 @@ from typing import Any
 from specctrl.model.contract import Contract, ReportKeptBy, can_force
 from specctrl.model.parts import Features
 from specctrl.proof.any_vcpu import Solved, Symbols, any_host, host_facts, same
-from specctrl.proof.induction import PURE, Findings, agree, assume_all, gather
+from specctrl.proof.findings import Findings, gather
+from specctrl.proof.induction import PURE, agree, assume_all
 from specctrl.proof.invariant import Obligation
 from specctrl.proof.side_by_side import perform
 from specctrl.proof.summaries import summarized

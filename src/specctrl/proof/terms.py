@@ -369,10 +369,6 @@ def written(term: Term) -> str:
     >>> when(x == 0, x & ~y | 0x1, y)
     if(x == 0x0, (x & ~y) | 0x1, y)
     """
-    def inner(part: Term) -> str:
-        text = written(part)
-        return f"({text})" if part.kind in (BITAND, BITOR, BITXOR, MINUS, EQUAL, ALL, ANY) else text
-
     match term.kind:
         case "name":
             return str(term.value)
@@ -380,12 +376,11 @@ def written(term: Term) -> str:
             return hex(term.value) if term.wide else str(term.value)
         case "if":
             return f"if({', '.join(map(written, term.parts))})"
-        case "~":
-            return f"~{inner(term.parts[0])}"
-        case "not":
-            return f"not {inner(term.parts[0])}"
-        case "==":
-            return " == ".join(map(inner, term.parts))
-        case kind:
-            word = {ALL: " and ", ANY: " or "}.get(kind, f" {kind} ")
-            return word.join(map(inner, term.parts))
+    texts = [f"({written(part)})" if len(part.parts) > 1 and part.kind is not IF else written(part)
+             for part in term.parts]
+    if len(texts) == 1:
+        return f"{'not ' if term.kind is NOT else '~'}{texts[0]}"
+    if term.kind is not MINUS:  # the order means nothing: it is that of the text, a constant last
+        texts.sort(key=lambda text: (text[0].isdigit(), text))
+    word = {ALL: "and", ANY: "or"}.get(term.kind, term.kind)
+    return f" {word} ".join(texts)
