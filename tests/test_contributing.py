@@ -29,7 +29,7 @@ def test_every_operation_of_a_vcpu_stands_in_the_table():
     assert vcpu_table() == "\n".join(between.splitlines()[2:])
 
 
-PATHS = sorted({path for path in re.findall(r"`((?:src|spec|tests|vectors|reference)/[^`*<> ]*)`", TEXT)})
+PATHS = sorted(set(re.findall(r"`((?:src|spec|tests|vectors|reference)/[^`*<> ]*)`", TEXT)))
 
 
 @pytest.mark.parametrize("path", PATHS)
