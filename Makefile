@@ -26,7 +26,7 @@ html: $(STAMP) ## build the site into _build/html; any warning is an error
 edition: html $(VENV)/edition ## the chapters as one HTML file and as a PDF, into _build/edition
 	@$(BIN)/python -m edition _build/html _build/edition
 
-test: $(STAMP) ## ruff, mypy --strict, and every test and example
+test: $(STAMP) $(VENV)/bochs ## ruff, mypy --strict, and every test and example
 	$(BIN)/ruff check
 	$(BIN)/mypy --strict src edition
 	$(BIN)/pytest -n $(JOBS) --dist loadfile # the examples of a page build on each other
@@ -48,6 +48,10 @@ second-opinion: $(STAMP) ## explore a fragment with TLC too (needs java and a ne
 clean: ## remove everything that was built, .venv too
 	rm -rf $(VENV) _build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+
+$(VENV)/bochs: $(STAMP)
+	@$(BIN)/python -m pip install -q -c constraints.txt --only-binary bochscpu-python --no-build-isolation -e '.[bochs]' \
+	&& touch $@ || echo "bochscpu-python could not be installed: nothing runs on Bochs' processor" >&2
 
 $(VENV)/browser: $(STAMP)
 	@$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[browser]' && touch $@ \

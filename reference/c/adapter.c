@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0 OR MIT)
 /*
- * Performs scenarios on specctrl.h: one line of words in, one line out.
+ * Performs scenarios on specctrl.h and the processor of specctrl_cpu.h: one line
+ * of words in, one line out.
  *
  *   specctrl run vectors --target c
  *   specctrl run vectors --target cmd:./adapter --plain
@@ -13,7 +14,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "specctrl.h"
+#include <stdbool.h>
+
+static bool init_withdraws_report;	/* an assumption that a scenario can switch */
+#define SPECCTRL_INIT_WITHDRAWS_REPORT init_withdraws_report
+
+#include "specctrl_cpu.h"
 
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -102,10 +108,10 @@ static bool is(const char *key, const char *value)
 	return given && !strcmp(given, value);
 }
 
-static u64 number_of(const char *digits)
+static uint64_t number_of(const char *digits)
 {
 	char *end;
-	u64 number;
+	uint64_t number;
 
 	if (!digits)
 		die("a number is missing", words[0].value);
@@ -116,7 +122,7 @@ static u64 number_of(const char *digits)
 }
 
 /* The number that a key gives, 0 if it is not given. */
-static u64 number(const char *key)
+static uint64_t number(const char *key)
 {
 	const char *given = text(key);
 
@@ -137,9 +143,9 @@ static char *next_item(char **list, char comma)
 	return item;
 }
 
-static u32 count_items(const char *list)
+static uint32_t count_items(const char *list)
 {
-	u32 count = list && *list;
+	uint32_t count = list && *list;
 
 	for (; list && *list; list++)
 		count += *list == ',';
@@ -147,26 +153,26 @@ static u32 count_items(const char *list)
 }
 
 /* A list of MSRs; it is kept. */
-static u32 *msr_list(const char *key, u32 *count)
+static uint32_t *msr_list(const char *key, uint32_t *count)
 {
 	char *list = text(key), *item;
-	u32 *msrs = keep(count_items(list), sizeof(*msrs));
+	uint32_t *msrs = keep(count_items(list), sizeof(*msrs));
 
 	*count = 0;
 	while ((item = next_item(&list, ',')))
-		msrs[(*count)++] = (u32)number_of(item);
+		msrs[(*count)++] = (uint32_t)number_of(item);
 	return msrs;
 }
 
 /* A list of msr:value; it is kept. */
-static struct specctrl_msr *pair_list(const char *key, u32 *count)
+static struct specctrl_msr *pair_list(const char *key, uint32_t *count)
 {
 	char *list = text(key), *item;
 	struct specctrl_msr *pairs = keep(count_items(list), sizeof(*pairs));
 
 	*count = 0;
 	while ((item = next_item(&list, ','))) {
-		pairs[*count].index = (u32)number_of(next_item(&item, ':'));
+		pairs[*count].index = (uint32_t)number_of(next_item(&item, ':'));
 		pairs[*count].value = number_of(item);
 		(*count)++;
 	}
@@ -189,58 +195,31 @@ static void answer(const char *format, ...)
 	va_end(arguments);
 }
 
-static void answer_list(const char *key, const u64 *values, u32 count)
+static void answer_list(const char *key, const uint64_t *values, uint32_t count)
 {
-	u32 i;
+	uint32_t i;
 
 	answer("%s=", key);
 	for (i = 0; i < count; i++)
 		printf("%s0x%" PRIx64, i ? "," : "", values[i]);
 }
 
-/* What an ioctl returns: 0 or a negative errno. */
-static void answer_ioctl(int ret)
-{
-	switch (ret) {
-	case 0:
-		answer("ret=0");
-		break;
-	case -EINVAL:
-		answer("errno=EINVAL");
-		break;
-	case -EEXIST:
-		answer("errno=EEXIST");
-		break;
-	case -ENOTTY:
-		answer("errno=ENOTTY");
-		break;
-	case -EFAULT:
-		answer("errno=EFAULT");
-		break;
-	default:
-		die("an errno without a name", "answer_ioctl");
-	}
-}
-
-static const char *reason_name(u32 reason)
+static const char *reason_name(enum specctrl_result reason)
 {
 	return reason == SPECCTRL_MSR_INVAL ? "INVAL" :
 	       reason == SPECCTRL_MSR_UNKNOWN ? "UNKNOWN" : "FILTER";
 }
 
-/* An outcome; nothing for success. */
+/* An outcome; nothing for success.  @vcpu is NULL where none is concerned. */
 static void answer_result(const struct specctrl_vcpu *vcpu, enum specctrl_result result)
 {
-	const struct specctrl_msr_exit *msr_exit = &vcpu->msr_exit;
+	const struct specctrl_msr_exit *msr_exit = vcpu ? &vcpu->msr_exit : NULL;
 
 	switch (result) {
 	case SPECCTRL_DONE:
 		break;
 	case SPECCTRL_GP:
 		answer("fault=#GP");
-		break;
-	case SPECCTRL_HOST_GP:
-		answer("host_fault=#GP");
 		break;
 	case SPECCTRL_VMX_ABORT:
 		answer("abort=true");
@@ -261,12 +240,31 @@ static void answer_result(const struct specctrl_vcpu *vcpu, enum specctrl_result
 		if (msr_exit->write)
 			answer("exit.value=0x%" PRIx64, msr_exit->value);
 		break;
-	case SPECCTRL_VM_EXIT:
-	case SPECCTRL_VMFAIL_CONTROLS:
-	case SPECCTRL_VMFAIL_FIELD:
-	case SPECCTRL_VM_ENTRY_FAILED:
+	case SPECCTRL_EINVAL:
+		answer("errno=EINVAL");
+		break;
+	case SPECCTRL_EEXIST:
+		answer("errno=EEXIST");
+		break;
+	case SPECCTRL_EFAULT:
+		answer("errno=EFAULT");
+		break;
+	case SPECCTRL_ENOTTY:
+		answer("errno=ENOTTY");
+		break;
+	case SPECCTRL_MSR_INVAL:
+	case SPECCTRL_MSR_UNKNOWN:
+	case SPECCTRL_MSR_FILTER:
 		die("KVM must not let this out", "answer_result");
 	}
+}
+
+/* What an ioctl returns: 0, or its errno. */
+static void answer_ioctl(enum specctrl_result result)
+{
+	if (!result)
+		answer("ret=0");
+	answer_result(NULL, result);
 }
 
 /* ---- MSR filters -------------------------------------------------------- */
@@ -275,8 +273,8 @@ static void answer_result(const struct specctrl_vcpu *vcpu, enum specctrl_result
 #define MAX_RANGE_MSRS	(0x600 * 8)
 
 struct range {
-	u32 base;
-	u32 count;
+	uint32_t base;
+	uint32_t count;
 	bool read;
 	bool write;
 	const char *allow;		/* a digit for each MSR */
@@ -284,22 +282,27 @@ struct range {
 
 struct filter {
 	bool default_allow;
-	u32 nr_ranges;
+	uint32_t nr_ranges;
 	struct range *ranges;
 };
 
+struct machine_vm {
+	struct specctrl_vm vm;		/* first: found by it */
+	const struct filter *filter;
+};
+
 /*
- * The hook vm->msr_allowed: the first range that has the MSR and the direction
+ * The hook model->msr_allowed: the first range that has the MSR and the direction
  * decides, else the default.  No filter reaches the x2APIC MSRs.
  *
- * rule: filter.direction 3621dde5
- * rule: filter.first-range 66d30485
- * rule: filter.x2apic-exempt c82cc9aa
+ * rule: filter.direction
+ * rule: filter.first-range
+ * rule: filter.x2apic-exempt
  */
-static bool filter_allows(const struct specctrl_vm *vm, u32 msr, bool write)
+static bool filter_allows(const struct specctrl_vcpu *vcpu, uint32_t msr, bool write)
 {
-	const struct filter *filter = vm->msr_filter;
-	u32 i;
+	const struct filter *filter = ((const struct machine_vm *)vcpu->vm)->filter;
+	uint32_t i;
 
 	if (msr >= 0x800 && msr <= 0x8ff)
 		return true;
@@ -316,16 +319,16 @@ static bool filter_allows(const struct specctrl_vm *vm, u32 msr, bool write)
 /*
  * What KVM_X86_SET_MSR_FILTER refuses.
  *
- * rule: filter.default-deny-needs-range 2943cdec
- * rule: filter.limits b1c1d70a
+ * rule: filter.default-deny-needs-range
+ * rule: filter.limits
  */
-static int check_filter(const struct filter *filter)
+static enum specctrl_result check_filter(const struct filter *filter)
 {
 	bool has_msrs = false;
-	u32 i;
+	uint32_t i;
 
 	if (filter->nr_ranges > MAX_RANGES)
-		return -EINVAL;
+		return SPECCTRL_EINVAL;
 	for (i = 0; i < filter->nr_ranges; i++) {
 		const struct range *range = &filter->ranges[i];
 
@@ -333,9 +336,9 @@ static int check_filter(const struct filter *filter)
 			continue;
 		has_msrs = true;
 		if (range->count > MAX_RANGE_MSRS || !(range->read || range->write))
-			return -EINVAL;
+			return SPECCTRL_EINVAL;
 	}
-	return filter->default_allow || has_msrs ? 0 : -EINVAL;
+	return filter->default_allow || has_msrs ? SPECCTRL_DONE : SPECCTRL_EINVAL;
 }
 
 static struct filter *read_filter(void)
@@ -350,8 +353,8 @@ static struct filter *read_filter(void)
 		const char *access;
 		char *allow;
 
-		range->base = (u32)number_of(next_item(&item, ':'));
-		range->count = (u32)number_of(next_item(&item, ':'));
+		range->base = (uint32_t)number_of(next_item(&item, ':'));
+		range->count = (uint32_t)number_of(next_item(&item, ':'));
 		access = next_item(&item, ':');
 		range->read = access && strchr(access, 'r');
 		range->write = access && strchr(access, 'w');
@@ -368,21 +371,21 @@ static struct filter *read_filter(void)
 /* ---- L1's bitmap -------------------------------------------------------- */
 
 struct intercept {
-	u32 msr;
+	uint32_t msr;
 	bool read;
 	bool write;
 };
 
 struct bitmap {
-	u32 count;
+	uint32_t count;
 	struct intercept *intercepts;
 };
 
-/* The hook l1->intercepts. */
-static bool bitmap_intercepts(const struct specctrl_l1 *l1, u32 msr, bool write)
+/* The hook model->l1_bitmap. */
+static bool bitmap_intercepts(const struct specctrl_vcpu *vcpu, uint32_t msr, bool write)
 {
-	const struct bitmap *bitmap = l1->bitmap;
-	u32 i;
+	const struct bitmap *bitmap = vcpu->nested.l1.bitmap;
+	uint32_t i;
 
 	for (i = 0; i < bitmap->count; i++) {
 		const struct intercept *entry = &bitmap->intercepts[i];
@@ -399,13 +402,12 @@ static void read_l1(struct specctrl_l1 *l1)
 	char *list = text("intercept"), *item;
 
 	l1->use_msr_bitmap = !is("intercept", "all");
-	l1->intercepts = bitmap_intercepts;
 	l1->bitmap = bitmap;
 	bitmap->intercepts = keep(count_items(list), sizeof(*bitmap->intercepts));
 	while (l1->use_msr_bitmap && (item = next_item(&list, ','))) {
 		struct intercept *entry = &bitmap->intercepts[bitmap->count++];
 
-		entry->msr = (u32)number_of(next_item(&item, ':'));
+		entry->msr = (uint32_t)number_of(next_item(&item, ':'));
 		entry->read = item && strchr(item, 'r');
 		entry->write = item && strchr(item, 'w');
 	}
@@ -417,8 +419,8 @@ static void read_l1(struct specctrl_l1 *l1)
 
 struct slot {				/* a vCPU, in the order of creation */
 	struct slot *next;
-	u32 id;
-	struct specctrl_vcpu vcpu;
+	uint32_t id;
+	struct specctrl_model model;
 };
 
 struct saved {				/* a nested state with its label */
@@ -428,16 +430,20 @@ struct saved {				/* a nested state with its label */
 };
 
 static struct {
-	struct specctrl_vm *vm;
+	struct machine_vm *vm;
 	struct slot *slots;
 	struct saved *saved;
-	bool init_withdraws_report;
 	bool entry_loads_shadow;
 } machine;
 
+static const struct specctrl_host *the_host(void)
+{
+	return machine.vm->vm.host;
+}
+
 static const struct {
 	const char *name;
-	u32 feature;
+	uint32_t feature;
 } features[] = {
 	{ "SPEC_CTRL", SPECCTRL_HAS_SPEC_CTRL },
 	{ "STIBP", SPECCTRL_HAS_STIBP },
@@ -455,10 +461,10 @@ static const struct {
 
 #define NOT_IN_CPUID (SPECCTRL_HAS_RRSBA | SPECCTRL_HAS_BHI_NO)
 
-static u32 read_features(const char *key)
+static uint32_t read_features(const char *key)
 {
 	char *list = text(key), *item;
-	u32 bits = 0;
+	uint32_t bits = 0;
 
 	while ((item = next_item(&list, ','))) {
 		size_t i;
@@ -490,41 +496,39 @@ static const struct specctrl_host *read_host(const char *role)
 	return host;
 }
 
-static struct specctrl_vm *make_vm(const struct specctrl_host *host)
+static struct machine_vm *make_vm(const struct specctrl_host *host)
 {
-	struct specctrl_vm *vm = keep(1, sizeof(*vm));
+	struct machine_vm *vm = keep(1, sizeof(*vm));
 	struct filter *allow_all = keep(1, sizeof(*allow_all));
 
 	allow_all->default_allow = true;
-	vm->host = host;
-	vm->msr_allowed = filter_allows;
-	vm->msr_filter = allow_all;
+	vm->vm.host = host;
+	vm->filter = allow_all;
 	return vm;
 }
 
 /* A new vCPU, behind all others of a list. */
-static struct specctrl_vcpu *make_vcpu(struct slot **slots, struct specctrl_vm *vm, u32 id,
-				       u32 cpuid)
+static void make_vcpu(struct slot **slots, struct machine_vm *vm, uint32_t id, uint32_t cpuid)
 {
 	struct slot *slot = keep(1, sizeof(*slot));
 
 	slot->id = id;
-	specctrl_vcpu_create(&slot->vcpu, vm, cpuid);
-	slot->vcpu.init_withdraws_report = machine.init_withdraws_report;
-	slot->vcpu.cpu.entry_loads_shadow = machine.entry_loads_shadow;
+	specctrl_model_create(&slot->model, &vm->vm, cpuid);
+	slot->model.cpu.entry_loads_shadow = machine.entry_loads_shadow;
+	slot->model.msr_allowed = filter_allows;
+	slot->model.l1_bitmap = bitmap_intercepts;
 	while (*slots)
 		slots = &(*slots)->next;
 	*slots = slot;
-	return &slot->vcpu;
 }
 
-static struct specctrl_vcpu *find_vcpu(u32 id)
+static struct specctrl_model *find_vcpu(uint32_t id)
 {
 	struct slot *slot;
 
 	for (slot = machine.slots; slot; slot = slot->next) {
 		if (slot->id == id)
-			return &slot->vcpu;
+			return &slot->model;
 	}
 	return NULL;
 }
@@ -532,14 +536,14 @@ static struct specctrl_vcpu *find_vcpu(u32 id)
 /* ---- Operations: what userspace does ------------------------------------ */
 
 /* Each returns NULL, or why the step is misuse. */
-typedef const char *operation(struct specctrl_vcpu *vcpu);
+typedef const char *operation(struct specctrl_model *model);
 
-static const char *begin(struct specctrl_vcpu *vcpu)
+static const char *begin(struct specctrl_model *model)
 {
-	(void)vcpu;
+	(void)model;
 	forget();
 	memset(&machine, 0, sizeof(machine));
-	machine.init_withdraws_report = !is("assume.init-withdraws-report", "false");
+	init_withdraws_report = !is("assume.init-withdraws-report", "false");
 	machine.entry_loads_shadow = is("assume.vm-entry-loads-shadow", "true");
 	machine.vm = make_vm(read_host("host"));
 	answer("profiles=spec observes=ret,value,values,stored,contains,lacks,refused,errno,fault,"
@@ -548,65 +552,68 @@ static const char *begin(struct specctrl_vcpu *vcpu)
 	return NULL;
 }
 
-static const char *check_extension(struct specctrl_vcpu *vcpu)
+static const char *check_extension(struct specctrl_model *model)
 {
-	(void)vcpu;
-	answer("ret=%d", specctrl_check_extension(machine.vm->host, (u32)number("cap")));
+	(void)model;
+	answer("ret=%d", specctrl_check_extension(the_host(), (uint32_t)number("cap")));
 	return NULL;
 }
 
-static const char *get_supported_force_spec_ctrl(struct specctrl_vcpu *vcpu)
+static const char *get_supported_force_spec_ctrl(struct specctrl_model *model)
 {
-	u64 bits = 0;
-	int ret;
+	enum specctrl_result result;
+	uint64_t bits = 0;
 
-	(void)vcpu;
-	ret = specctrl_get_supported(machine.vm->host, is("fd", "vm"),
-				     is("bad_pointer", "true") ? NULL : &bits);
-	answer_ioctl(ret);
-	if (!ret)
+	(void)model;
+	result = specctrl_get_supported(the_host(), is("fd", "vm"),
+					is("bad_pointer", "true") ? NULL : &bits);
+	answer_ioctl(result);
+	if (!result)
 		answer("value=0x%" PRIx64, bits);
 	return NULL;
 }
 
-static const char *enable_cap(struct specctrl_vcpu *vcpu)
+static const char *enable_cap(struct specctrl_model *model)
 {
-	u32 cap = (u32)number("cap"), flags = (u32)number("flags");
+	uint32_t cap = (uint32_t)number("cap"), flags = (uint32_t)number("flags");
+	struct specctrl_vm *vm = &machine.vm->vm;
 	char *list = text("args"), *item;
-	u64 args[4] = { 0 };
+	uint64_t args[4] = { 0 };
 	size_t i = 0;
 
 	while (i < ARRAY_SIZE(args) && (item = next_item(&list, ',')))
 		args[i++] = number_of(item);
 	if (is("fd", "vm")) {
-		answer_ioctl(specctrl_vm_enable_cap(machine.vm, cap, flags, args[0], args[1]));
+		answer_ioctl(specctrl_vm_enable_cap(vm, cap, flags, args[0], args[1]));
 		return NULL;
 	}
-	if (!vcpu)
+	if (!model)
 		return "there is no such vCPU";
-	answer_ioctl(specctrl_vcpu_enable_cap(vcpu, cap, flags, args[0], args[1]));
+	specctrl_guest_exit(model);
+	answer_ioctl(specctrl_vcpu_enable_cap(&model->vcpu, cap, flags, args[0], args[1]));
 	return NULL;
 }
 
-static const char *create_vcpu(struct specctrl_vcpu *vcpu)
+static const char *create_vcpu(struct specctrl_model *model)
 {
-	u32 cpuid = machine.vm->host->features & ~NOT_IN_CPUID, id = (u32)number("vcpu");
-	int ret;
+	uint32_t cpuid = the_host()->features & ~NOT_IN_CPUID, id = (uint32_t)number("vcpu");
+	enum specctrl_result result;
 
 	if (text("features"))
 		cpuid = read_features("features");
-	ret = specctrl_vm_count_vcpu(machine.vm, id, vcpu);
-	if (!ret)
+	result = specctrl_vm_count_vcpu(&machine.vm->vm, id, model);
+	if (!result)
 		make_vcpu(&machine.slots, machine.vm, id, cpuid);
-	answer_ioctl(ret);
+	answer_ioctl(result);
 	return NULL;
 }
 
-static const char *get_msrs(struct specctrl_vcpu *vcpu)
+static const char *get_msrs(struct specctrl_model *model)
 {
-	u32 count, done;
-	u32 *msrs = msr_list("msrs", &count);
-	u64 *values = keep(count, sizeof(*values));
+	struct specctrl_vcpu *vcpu = &model->vcpu;
+	uint32_t count, done;
+	uint32_t *msrs = msr_list("msrs", &count);
+	uint64_t *values = keep(count, sizeof(*values));
 
 	done = specctrl_get_msrs(vcpu, msrs, count, values);
 	answer("ret=%" PRIu32, done);
@@ -614,24 +621,25 @@ static const char *get_msrs(struct specctrl_vcpu *vcpu)
 	return NULL;
 }
 
-static const char *set_msrs(struct specctrl_vcpu *vcpu)
+static const char *set_msrs(struct specctrl_model *model)
 {
-	u32 count;
+	struct specctrl_vcpu *vcpu = &model->vcpu;
+	uint32_t count;
 	struct specctrl_msr *msrs = pair_list("msrs", &count);
 
 	answer("ret=%" PRIu32, specctrl_set_msrs(vcpu, msrs, count));
 	return NULL;
 }
 
-static const char *get_feature_msrs(struct specctrl_vcpu *vcpu)
+static const char *get_feature_msrs(struct specctrl_model *model)
 {
-	u32 count, done;
-	u32 *msrs = msr_list("msrs", &count);
-	u64 *values = keep(count, sizeof(*values));
+	uint32_t count, done;
+	uint32_t *msrs = msr_list("msrs", &count);
+	uint64_t *values = keep(count, sizeof(*values));
 
-	(void)vcpu;
+	(void)model;
 	for (done = 0; done < count; done++) {
-		if (specctrl_get_msr_feature(machine.vm->host, msrs[done], &values[done]))
+		if (specctrl_get_msr_feature(the_host(), msrs[done], &values[done]))
 			break;
 	}
 	answer("ret=%" PRIu32, done);
@@ -639,16 +647,16 @@ static const char *get_feature_msrs(struct specctrl_vcpu *vcpu)
 	return NULL;
 }
 
-static const u32 known[] = {
+static const uint32_t known[] = {
 	MSR_IA32_SPEC_CTRL, MSR_IA32_ARCH_CAPABILITIES, MSR_VIRTUAL_ENUMERATION,
 	MSR_VIRTUAL_MITIGATION_ENUM, MSR_VIRTUAL_MITIGATION_CTRL,
 };
 
 /* Which of the known MSRs are in a list, and which are not. */
-static void answer_index_list(const u32 *msrs, u32 count)
+static void answer_index_list(const uint32_t *msrs, uint32_t count)
 {
-	u64 contained[ARRAY_SIZE(known)], lacking[ARRAY_SIZE(known)];
-	u32 i, k, nr_lacking = 0;
+	uint64_t contained[ARRAY_SIZE(known)], lacking[ARRAY_SIZE(known)];
+	uint32_t i, k, nr_lacking = 0;
 
 	for (i = 0; i < count; i++)
 		contained[i] = msrs[i];
@@ -662,21 +670,21 @@ static void answer_index_list(const u32 *msrs, u32 count)
 	answer_list("lacks", lacking, nr_lacking);
 }
 
-static const char *get_msr_index_list(struct specctrl_vcpu *vcpu)
+static const char *get_msr_index_list(struct specctrl_model *model)
 {
-	u32 msrs[ARRAY_SIZE(known)];
+	uint32_t msrs[ARRAY_SIZE(known)];
 
-	(void)vcpu;
-	answer_index_list(msrs, specctrl_msr_index_list(machine.vm->host, msrs));
+	(void)model;
+	answer_index_list(msrs, specctrl_msr_index_list(the_host(), msrs));
 	return NULL;
 }
 
-static const char *get_msr_feature_index_list(struct specctrl_vcpu *vcpu)
+static const char *get_msr_feature_index_list(struct specctrl_model *model)
 {
-	u32 msrs[ARRAY_SIZE(known)], count = 0;
+	uint32_t msrs[ARRAY_SIZE(known)], count = 0;
 	size_t i;
 
-	(void)vcpu;
+	(void)model;
 	for (i = 0; i < ARRAY_SIZE(known); i++) {
 		if (specctrl_is_feature_msr(known[i]))
 			msrs[count++] = known[i];
@@ -685,24 +693,27 @@ static const char *get_msr_feature_index_list(struct specctrl_vcpu *vcpu)
 	return NULL;
 }
 
-static const char *set_msr_filter(struct specctrl_vcpu *vcpu)
+static const char *set_msr_filter(struct specctrl_model *model)
 {
 	const struct filter *filter = read_filter();
-	int ret = check_filter(filter);
+	enum specctrl_result result = check_filter(filter);
 	struct slot *slot;
 
-	(void)vcpu;
-	if (!ret) {
-		machine.vm->msr_filter = filter;
-		for (slot = machine.slots; slot; slot = slot->next)
-			specctrl_msr_filter_changed(&slot->vcpu);
+	(void)model;
+	if (!result) {
+		machine.vm->filter = filter;
+		for (slot = machine.slots; slot; slot = slot->next) {
+			specctrl_guest_exit(&slot->model);
+			specctrl_update_interception(&slot->model.vcpu);
+		}
 	}
-	answer_ioctl(ret);
+	answer_ioctl(result);
 	return NULL;
 }
 
-static const char *reply_msr_exit(struct specctrl_vcpu *vcpu)
+static const char *reply_msr_exit(struct specctrl_model *model)
 {
+	struct specctrl_vcpu *vcpu = &model->vcpu;
 	bool error = is("error", "true"), write = vcpu->msr_exit.write;
 	enum specctrl_result result;
 
@@ -712,19 +723,19 @@ static const char *reply_msr_exit(struct specctrl_vcpu *vcpu)
 		return "a pending WRMSR takes no value";
 	if (!text("value") && !write && !error)
 		return "a pending RDMSR needs a value or an error";
-	result = specctrl_complete_msr_exit(vcpu, error);
+	result = specctrl_guest_resume(model, specctrl_complete_msr_exit(vcpu, error));
 	answer_result(vcpu, result);
 	if (!result && !write)
 		answer("value=0x%" PRIx64, number("value"));
 	return NULL;
 }
 
-static const char *reset_vcpu(struct specctrl_vcpu *vcpu)
+static const char *reset_vcpu(struct specctrl_model *model)
 {
+	struct specctrl_vcpu *vcpu = &model->vcpu;
 	if (vcpu->msr_exit.pending)
 		return "an MSR exit is pending; reply first";
-	specctrl_platform_reset(vcpu);
-	answer("ret=0");
+	answer_ioctl(specctrl_platform_reset(vcpu));
 	return NULL;
 }
 
@@ -739,8 +750,9 @@ static struct saved *find_saved(const char *label)
 	return NULL;
 }
 
-static const char *get_nested_state(struct specctrl_vcpu *vcpu)
+static const char *get_nested_state(struct specctrl_model *model)
 {
+	struct specctrl_vcpu *vcpu = &model->vcpu;
 	const char *label = text("state");
 	struct saved *saved = find_saved(label);
 
@@ -758,8 +770,9 @@ static const char *get_nested_state(struct specctrl_vcpu *vcpu)
 	return NULL;
 }
 
-static const char *set_nested_state(struct specctrl_vcpu *vcpu)
+static const char *set_nested_state(struct specctrl_model *model)
 {
+	struct specctrl_vcpu *vcpu = &model->vcpu;
 	const struct saved *saved = find_saved(text("state"));
 	struct specctrl_nested_state state;
 
@@ -767,7 +780,7 @@ static const char *set_nested_state(struct specctrl_vcpu *vcpu)
 		return "no nested state was saved under this label";
 	state = saved->state;
 	if (text("run_pending"))
-		state.run_pending = is("run_pending", "true");
+		state.nested.run_pending = is("run_pending", "true");
 	answer_ioctl(specctrl_set_nested_state(vcpu, &state));
 	return NULL;
 }
@@ -777,23 +790,23 @@ static const char *set_nested_state(struct specctrl_vcpu *vcpu)
 struct plan {
 	bool nested_first;
 	bool keep_force;
-	const u32 *msrs;
-	u32 nr_msrs;
+	const uint32_t *msrs;
+	uint32_t nr_msrs;
 };
 
 /*
  * KVM_SET_MSRS at the destination of what KVM_GET_MSRS gave; false, and the MSR
  * is said, if one of them stops.
  *
- * rule: migration.refused-keeps-source c9504d49
- * rule: migration.restorable 29b73b58
+ * rule: migration.refused-keeps-source
+ * rule: migration.restorable
  */
-static bool copy_msrs(struct specctrl_vcpu *from, struct specctrl_vcpu *to, const u32 *msrs,
-		      u32 count)
+static bool copy_msrs(struct specctrl_vcpu *from, struct specctrl_vcpu *to, const uint32_t *msrs,
+		      uint32_t count)
 {
 	struct specctrl_msr *entries = keep(count, sizeof(*entries));
-	u64 *values = keep(count, sizeof(*values));
-	u32 i, done = specctrl_get_msrs(from, msrs, count, values);
+	uint64_t *values = keep(count, sizeof(*values));
+	uint32_t i, done = specctrl_get_msrs(from, msrs, count, values);
 
 	for (i = 0; i < done; i++) {
 		entries[i].index = msrs[i];
@@ -808,48 +821,46 @@ static bool copy_msrs(struct specctrl_vcpu *from, struct specctrl_vcpu *to, cons
 /*
  * Give a vCPU at the destination what its source had; false if an ioctl fails.
  *
- * rule: migration.force-again 86162a40
- * rule: migration.order 4b93f9a0
+ * rule: migration.force-again
+ * rule: migration.order
  */
 static bool restore_vcpu(struct specctrl_vcpu *from, struct specctrl_vcpu *to,
 			 const struct plan *plan)
 {
-	static const u32 feature_msrs[] = {
+	static const uint32_t feature_msrs[] = {
 		MSR_IA32_ARCH_CAPABILITIES, MSR_VIRTUAL_ENUMERATION, MSR_VIRTUAL_MITIGATION_ENUM,
 	};
+	enum specctrl_result result = SPECCTRL_DONE;
 	struct specctrl_nested_state state;
-	int ret = 0;
 
 	if (plan->keep_force &&
 	    (from->user_mask != to->user_mask || from->user_value != to->user_value))
-		ret = specctrl_vcpu_enable_cap(to, KVM_CAP_FORCE_SPEC_CTRL, 0, from->user_mask,
-					       from->user_value);
-	if (ret) {
-		answer_ioctl(ret);
+		result = specctrl_vcpu_enable_cap(to, KVM_CAP_FORCE_SPEC_CTRL, 0, from->user_mask,
+						  from->user_value);
+	answer_result(NULL, result);
+	if (result)
 		return false;
-	}
 	if (!copy_msrs(from, to, feature_msrs, ARRAY_SIZE(feature_msrs)))
 		return false;
 	if (!plan->nested_first && !copy_msrs(from, to, plan->msrs, plan->nr_msrs))
 		return false;
 	specctrl_get_nested_state(from, &state);
-	ret = specctrl_set_nested_state(to, &state);
-	if (ret) {
-		answer_ioctl(ret);
+	result = specctrl_set_nested_state(to, &state);
+	answer_result(NULL, result);
+	if (result)
 		return false;
-	}
 	return !plan->nested_first || copy_msrs(from, to, plan->msrs, plan->nr_msrs);
 }
 
 static void read_plan(struct plan *plan)
 {
-	static const u32 state_msrs[] = { MSR_IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL };
+	static const uint32_t state_msrs[] = { MSR_IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL };
 
 	plan->nested_first = is("order", "nested-first");
 	plan->keep_force = is("force", "keep");
 	if (text("msrs")) {
 		plan->msrs = msr_list("msrs", &plan->nr_msrs);
-	} else if (specctrl_host_has_msr(machine.vm->host)) {
+	} else if (specctrl_host_has_msr(the_host())) {
 		plan->msrs = state_msrs;
 		plan->nr_msrs = 2;
 	} else {
@@ -861,43 +872,42 @@ static void read_plan(struct plan *plan)
 /*
  * The whole VM moves; if a step at the destination fails, the source goes on.
  *
- * rule: contract.move.identity 39c47bf5
- * rule: migration.force-again 86162a40
- * rule: migration.order 4b93f9a0
- * rule: migration.pending-exit c06134eb
- * rule: migration.refused-keeps-source c9504d49
+ * rule: contract.move.identity
+ * rule: migration.force-again
+ * rule: migration.order
+ * rule: migration.pending-exit
+ * rule: migration.refused-keeps-source
  */
-static const char *migrate(struct specctrl_vcpu *vcpu)
+static const char *migrate(struct specctrl_model *model)
 {
-	struct specctrl_vm *from = machine.vm, *vm;
+	struct machine_vm *from = machine.vm, *vm;
 	struct slot *slots = NULL, *slot, *new_slot;
+	enum specctrl_result result = SPECCTRL_DONE;
 	struct plan plan;
-	int ret = 0;
 
-	(void)vcpu;
+	(void)model;
 	for (slot = machine.slots; slot; slot = slot->next) {
-		if (slot->vcpu.msr_exit.pending || slot->vcpu.shut_down)
+		if (slot->model.vcpu.msr_exit.pending || slot->model.vcpu.shut_down)
 			return "a vCPU has an MSR exit pending, or has shut down";
-		specctrl_exit_guest(&slot->vcpu);
+		specctrl_guest_exit(&slot->model);
 	}
 	read_plan(&plan);
 	vm = make_vm(read_host("to"));
-	if (plan.keep_force && (from->user_mask || from->user_value))
-		ret = specctrl_vm_enable_cap(vm, KVM_CAP_FORCE_SPEC_CTRL, 0, from->user_mask,
-					     from->user_value);
-	if (ret) {
-		answer_ioctl(ret);
+	if (plan.keep_force && (from->vm.user_mask || from->vm.user_value))
+		result = specctrl_vm_enable_cap(&vm->vm, KVM_CAP_FORCE_SPEC_CTRL, 0,
+						from->vm.user_mask, from->vm.user_value);
+	vm->vm.exit_reasons = from->vm.exit_reasons;
+	vm->filter = from->filter;
+	for (slot = machine.slots; slot && !result; slot = slot->next) {
+		result = specctrl_vm_count_vcpu(&vm->vm, slot->id, false);
+		make_vcpu(&slots, vm, slot->id, slot->model.vcpu.cpuid);
+	}
+	answer_result(NULL, result);
+	if (result)
 		return NULL;
-	}
-	vm->exit_reasons = from->exit_reasons;
-	vm->msr_filter = from->msr_filter;
-	for (slot = machine.slots; slot; slot = slot->next) {
-		specctrl_vm_count_vcpu(vm, slot->id, false);
-		make_vcpu(&slots, vm, slot->id, slot->vcpu.cpuid);
-	}
 	new_slot = slots;
 	for (slot = machine.slots; slot; slot = slot->next) {
-		if (!restore_vcpu(&slot->vcpu, &new_slot->vcpu, &plan))
+		if (!restore_vcpu(&slot->model.vcpu, &new_slot->model.vcpu, &plan))
 			return NULL;
 		new_slot = new_slot->next;
 	}
@@ -908,10 +918,11 @@ static const char *migrate(struct specctrl_vcpu *vcpu)
 
 /* ---- Operations: what the guest does ------------------------------------ */
 
-static const char *rdmsr(struct specctrl_vcpu *vcpu)
+static const char *rdmsr(struct specctrl_model *model)
 {
-	u64 value = 0;
-	enum specctrl_result result = specctrl_guest_rdmsr(vcpu, (u32)number("msr"), &value);
+	struct specctrl_vcpu *vcpu = &model->vcpu;
+	uint64_t value = 0;
+	enum specctrl_result result = specctrl_guest_rdmsr(model, (uint32_t)number("msr"), &value);
 
 	answer_result(vcpu, result);
 	if (!result)
@@ -919,117 +930,150 @@ static const char *rdmsr(struct specctrl_vcpu *vcpu)
 	return NULL;
 }
 
-static const char *wrmsr(struct specctrl_vcpu *vcpu)
+static const char *wrmsr(struct specctrl_model *model)
 {
-	answer_result(vcpu, specctrl_guest_wrmsr(vcpu, (u32)number("msr"), number("value")));
+	struct specctrl_vcpu *vcpu = &model->vcpu;
+	answer_result(vcpu, specctrl_guest_wrmsr(model, (uint32_t)number("msr"), number("value")));
 	return NULL;
 }
 
-static const char *nested_enter(struct specctrl_vcpu *vcpu)
+static const char *nested_enter(struct specctrl_model *model)
 {
+	struct specctrl_vcpu *vcpu = &model->vcpu;
 	struct specctrl_msr *load;
 	struct specctrl_l1 l1;
-	u32 nr_load;
+	uint32_t nr_load;
 
-	if (!machine.vm->host->nested)
+	if (!the_host()->nested)
 		return "this host offers no VMX to guests";
-	if (specctrl_in_l2(vcpu))
+	if (vcpu->level2)
 		return "L2 runs already";
-	if (vcpu->smm)
+	if (vcpu->nested.smm)
 		return "SMM cannot enter L2";
 	read_l1(&l1);
 	load = pair_list("msr_load", &nr_load);
-	answer_result(vcpu, specctrl_guest_vmlaunch(vcpu, &l1, load, nr_load));
+	answer_result(vcpu, specctrl_guest_vmlaunch(model, &l1, load, nr_load));
 	return NULL;
 }
 
-static const char *nested_exit(struct specctrl_vcpu *vcpu)
+static const char *nested_exit(struct specctrl_model *model)
 {
+	struct specctrl_vcpu *vcpu = &model->vcpu;
 	enum specctrl_result result;
 	struct specctrl_msr *load;
-	u32 nr_store, nr_load;
-	u64 *stored;
-	u32 *store;
+	uint32_t nr_store, nr_load;
+	uint64_t *stored;
+	uint32_t *store;
 
-	if (!specctrl_in_l2(vcpu))
+	if (!vcpu->level2)
 		return "L2 does not run";
 	store = msr_list("msr_store", &nr_store);
 	load = pair_list("msr_load", &nr_load);
 	stored = keep(nr_store, sizeof(*stored));
-	result = specctrl_guest_vmcall(vcpu, store, nr_store, stored, load, nr_load);
+	result = specctrl_guest_vmcall(model, store, nr_store, stored, load, nr_load);
 	answer_result(vcpu, result);
 	if (!result)
 		answer_list("stored", stored, nr_store);
 	return NULL;
 }
 
-static const char *init(struct specctrl_vcpu *vcpu)
+/* What an event of the vCPU ends in; L1 runs on if it gets a VM exit. */
+static void answer_event(struct specctrl_model *model, enum specctrl_result result)
 {
-	answer_result(vcpu, specctrl_init(vcpu));
+	answer_result(&model->vcpu, result == SPECCTRL_REFLECTED ?
+		      specctrl_guest_resume(model, result) : result);
+}
+
+static const char *init(struct specctrl_model *model)
+{
+	specctrl_guest_exit(model);
+	answer_event(model, specctrl_init(&model->vcpu));
 	return NULL;
 }
 
-static const char *vmxoff(struct specctrl_vcpu *vcpu)
+static const char *vmxoff(struct specctrl_model *model)
 {
-	if (specctrl_in_l2(vcpu))
+	struct specctrl_vcpu *vcpu = &model->vcpu;
+	if (vcpu->level2)
 		return "VMXOFF is L1's; L2 runs";
-	if (vcpu->smm || !vcpu->vmx_operation)
+	if (vcpu->nested.smm || !vcpu->nested.vmx_operation)
 		return "L1 is not in VMX operation";
-	specctrl_vmxoff(vcpu);
+	specctrl_guest_exit(model);
+	answer_event(model, specctrl_vmxoff(vcpu));
 	return NULL;
 }
 
-static const char *smi(struct specctrl_vcpu *vcpu)
+static const char *smi(struct specctrl_model *model)
 {
-	if (vcpu->smm)
+	struct specctrl_vcpu *vcpu = &model->vcpu;
+	if (vcpu->nested.smm)
 		return "SMM blocks a second SMI";
+	specctrl_guest_exit(model);
 	specctrl_smi(vcpu);
 	return NULL;
 }
 
-static const char *rsm(struct specctrl_vcpu *vcpu)
+static const char *rsm(struct specctrl_model *model)
 {
-	if (!vcpu->smm)
+	struct specctrl_vcpu *vcpu = &model->vcpu;
+	if (!vcpu->nested.smm)
 		return "RSM outside SMM";
-	answer_result(vcpu, specctrl_rsm(vcpu));
+	specctrl_guest_exit(model);
+	answer_event(model, specctrl_rsm(vcpu));
 	return NULL;
 }
 
-static const char *boot(struct specctrl_vcpu *vcpu)
+static const char *boot(struct specctrl_model *model)
 {
-	(void)vcpu;
+	(void)model;
 	answer("unsupported=a guest kernel stands above what this header describes");
 	return NULL;
 }
 
 /* ---- Operations: the host, and what can be looked at --------------------- */
 
-static const char *host_exit(struct specctrl_vcpu *vcpu)
+static const char *host_exit(struct specctrl_model *model)
 {
-	enum specctrl_result result = specctrl_run(vcpu);
+	struct specctrl_vcpu *vcpu = &model->vcpu;
+	enum specctrl_result result = specctrl_guest_run(model);
 
 	answer_result(vcpu, result);
 	if (!result) {
-		specctrl_exit_guest(vcpu);
-		answer("host_spec_ctrl=0x%" PRIx64, vcpu->cpu.spec_ctrl);
+		specctrl_guest_exit(model);
+		answer("host_spec_ctrl=0x%" PRIx64, model->cpu.spec_ctrl);
 	}
 	return NULL;
 }
 
-static const char *observe(struct specctrl_vcpu *vcpu)
+static const char *observe(struct specctrl_model *model)
 {
-	const struct specctrl_vmcs *vmcs = specctrl_loaded_vmcs(vcpu);
+	const struct specctrl_vcpu *vcpu = &model->vcpu;
+	const struct specctrl_vmcs *vmcs = specctrl_loaded_vmcs(model);
 
-	answer("effective=0x%" PRIx64 " guest_view=0x%" PRIx64, specctrl_effective(vcpu),
-	       specctrl_view(vcpu));
-	if (vcpu->cpu.has_control)
+	answer("effective=0x%" PRIx64 " guest_view=0x%" PRIx64, specctrl_effective(model),
+	       specctrl_view(model));
+	if (model->cpu.has_control)
 		answer("mask=0x%" PRIx64 " shadow=0x%" PRIx64, vmcs->mask, vmcs->shadow);
 	else
 		answer("mask=null shadow=null");
 	answer("intercepted=%s saved=0x%" PRIx64 " level=%d smm=%s",
-	       specctrl_write_exits(vcpu) ? "true" : "false", vcpu->saved,
-	       specctrl_in_l2(vcpu) ? 2 : 1, vcpu->smm ? "true" : "false");
+	       specctrl_write_exits(model) ? "true" : "false", vcpu->saved,
+	       vcpu->level2 ? 2 : 1, vcpu->nested.smm ? "true" : "false");
 	return NULL;
+}
+
+/* Whether the host did what its processor refuses, on any vCPU; it must not. */
+static void answer_host_fault(void)
+{
+	struct slot *slot;
+	bool fault = false;
+
+	for (slot = machine.slots; slot; slot = slot->next) {
+		fault |= slot->model.host_fault;
+		slot->model.host_fault = false;
+	}
+	if (fault)
+		answer("host_fault=#GP");
 }
 
 /* ---- Lines -------------------------------------------------------------- */
@@ -1037,6 +1081,7 @@ static const char *observe(struct specctrl_vcpu *vcpu)
 enum needs {
 	NOTHING,
 	A_VCPU,				/* that exists */
+	STOPPED,			/* and leaves its guest first: an ioctl */
 	RUNNING,			/* and can run guest code now */
 };
 
@@ -1050,16 +1095,16 @@ static const struct {
 	{ "get_supported_force_spec_ctrl", NOTHING, get_supported_force_spec_ctrl },
 	{ "enable_cap", NOTHING, enable_cap },
 	{ "create_vcpu", NOTHING, create_vcpu },
-	{ "get_msrs", A_VCPU, get_msrs },
-	{ "set_msrs", A_VCPU, set_msrs },
+	{ "get_msrs", STOPPED, get_msrs },
+	{ "set_msrs", STOPPED, set_msrs },
 	{ "get_feature_msrs", NOTHING, get_feature_msrs },
 	{ "get_msr_index_list", NOTHING, get_msr_index_list },
 	{ "get_msr_feature_index_list", NOTHING, get_msr_feature_index_list },
 	{ "set_msr_filter", NOTHING, set_msr_filter },
 	{ "reply_msr_exit", A_VCPU, reply_msr_exit },
-	{ "reset_vcpu", A_VCPU, reset_vcpu },
-	{ "get_nested_state", A_VCPU, get_nested_state },
-	{ "set_nested_state", A_VCPU, set_nested_state },
+	{ "reset_vcpu", STOPPED, reset_vcpu },
+	{ "get_nested_state", STOPPED, get_nested_state },
+	{ "set_nested_state", STOPPED, set_nested_state },
 	{ "migrate", NOTHING, migrate },
 	{ "rdmsr", RUNNING, rdmsr },
 	{ "wrmsr", RUNNING, wrmsr },
@@ -1077,7 +1122,8 @@ static const struct {
 /* Perform what the words say; NULL, or why that is misuse. */
 static const char *perform(void)
 {
-	struct specctrl_vcpu *vcpu = find_vcpu((u32)number("vcpu"));
+	struct specctrl_model *model = find_vcpu((uint32_t)number("vcpu"));
+	const char *misuse;
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(operations); i++) {
@@ -1088,13 +1134,17 @@ static const char *perform(void)
 		return "there is no such operation";
 	if (!machine.vm && operations[i].perform != begin)
 		return "begin comes first";
-	if (operations[i].needs >= A_VCPU && !vcpu)
+	if (operations[i].needs >= A_VCPU && !model)
 		return "there is no such vCPU";
-	if (operations[i].needs == RUNNING && vcpu->msr_exit.pending)
+	if (operations[i].needs == RUNNING && model->vcpu.msr_exit.pending)
 		return "an MSR exit is pending; reply first";
-	if (operations[i].needs == RUNNING && vcpu->shut_down)
+	if (operations[i].needs == RUNNING && model->vcpu.shut_down)
 		return "the vCPU has shut down";
-	return operations[i].perform(vcpu);
+	if (operations[i].needs == STOPPED)
+		specctrl_guest_exit(model);
+	misuse = operations[i].perform(model);
+	answer_host_fault();
+	return misuse;
 }
 
 /* A line of any length, without its end; NULL at the end of the input. */

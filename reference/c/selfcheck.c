@@ -6,7 +6,7 @@
  */
 #include <stdio.h>
 
-#include "specctrl.h"
+#include "specctrl_cpu.h"
 
 static unsigned int checks, failures;
 
@@ -47,41 +47,42 @@ static struct specctrl_vm new_vm(const struct specctrl_host *host)
 }
 
 /* A vCPU whose guest may report what it likes. */
-static void new_vcpu(struct specctrl_vcpu *vcpu, struct specctrl_vm *vm)
+static void new_vcpu(struct specctrl_model *model, struct specctrl_vm *vm)
 {
 	static const struct specctrl_msr offer[] = {
 		{ MSR_VIRTUAL_ENUMERATION, VIRT_ENUM_VALID },
 		{ MSR_VIRTUAL_MITIGATION_ENUM, MITI_ENUM_VALID },
 	};
 
-	specctrl_vm_count_vcpu(vm, 0, false);
-	specctrl_vcpu_create(vcpu, vm, GUEST_CPUID);
-	specctrl_set_msrs(vcpu, offer, 2);
+	check(!specctrl_vm_count_vcpu(vm, 0, false), "a vCPU can be created");
+	specctrl_model_create(model, vm, GUEST_CPUID);
+	check(specctrl_set_msrs(&model->vcpu, offer, 2) == 2, "userspace offers the report");
 }
 
-static bool reads(struct specctrl_vcpu *vcpu, u64 expected)
+static bool reads(struct specctrl_model *model, uint64_t expected)
 {
-	u64 value = 0;
+	uint64_t value = 0;
 
-	return !specctrl_guest_rdmsr(vcpu, MSR_IA32_SPEC_CTRL, &value) && value == expected;
+	return !specctrl_guest_rdmsr(model, MSR_IA32_SPEC_CTRL, &value) && value == expected;
 }
 
-static bool writes(struct specctrl_vcpu *vcpu, u32 msr, u64 value)
+static bool writes(struct specctrl_model *model, uint32_t msr, uint64_t value)
 {
-	return !specctrl_guest_wrmsr(vcpu, msr, value);
+	return !specctrl_guest_wrmsr(model, msr, value);
 }
 
-/* What the host holds after an exit. */
-static u64 after_exit(struct specctrl_vcpu *vcpu)
+/* Whether the host has its own value back after an exit. */
+static bool exits(struct specctrl_model *model)
 {
-	specctrl_run(vcpu);
-	specctrl_exit_guest(vcpu);
-	return vcpu->cpu.spec_ctrl;
+	if (specctrl_guest_run(model))
+		return false;
+	specctrl_guest_exit(model);
+	return model->cpu.spec_ctrl == model->vcpu.host->spec_ctrl && !model->host_fault;
 }
 
 static void words(void)
 {
-	u64 mask = SSBD, value = 0;
+	uint64_t mask = SSBD, value = 0;
 
 	check(specctrl_merge(0x1, BHI, BHI) == (IBRS | BHI), "merge takes masked bits from the value");
 	check(specctrl_merge(0x5, SSBD, 0) == IBRS, "merge clears bits that are forced to 0");
@@ -94,7 +95,7 @@ static void processor(void)
 {
 	struct specctrl_cpu cpu;
 	struct specctrl_vmcs vmcs;
-	u64 value = 0;
+	uint64_t value = 0;
 
 	memset(&cpu, 0, sizeof(cpu));
 	memset(&vmcs, 0, sizeof(vmcs));
@@ -107,36 +108,36 @@ static void processor(void)
 	check(!specctrl_cpu_guest_wrmsr(&cpu, &vmcs, IBRS | SSBD), "a masked reserved bit does not fault");
 	check(cpu.spec_ctrl == (IBRS | BHI), "masked bits stay as they are in the MSR");
 	check(vmcs.shadow == (IBRS | SSBD), "the shadow is the unmodified source");
-	check(specctrl_cpu_guest_wrmsr(&cpu, &vmcs, 1ULL << 63) == SPECCTRL_GP, "an unmasked reserved bit faults");
+	check(specctrl_cpu_guest_wrmsr(&cpu, &vmcs, 1ULL << 63) == SPECCTRL_CPU_GP, "an unmasked reserved bit faults");
 	check(vmcs.shadow == (IBRS | SSBD), "a write that faults leaves the shadow");
 	check(!specctrl_cpu_guest_rdmsr(&cpu, &vmcs, &value) && value == (IBRS | SSBD), "RDMSR reads the shadow");
 	vmcs.intercept_write = true;
-	check(specctrl_cpu_guest_wrmsr(&cpu, &vmcs, 1ULL << 63) == SPECCTRL_VM_EXIT, "the bitmap comes before the fault");
+	check(specctrl_cpu_guest_wrmsr(&cpu, &vmcs, 1ULL << 63) == SPECCTRL_CPU_VM_EXIT, "the bitmap comes before the fault");
 	vmcs.use_msr_bitmap = false;
-	check(specctrl_cpu_guest_rdmsr(&cpu, &vmcs, &value) == SPECCTRL_VM_EXIT, "without a bitmap all accesses exit");
+	check(specctrl_cpu_guest_rdmsr(&cpu, &vmcs, &value) == SPECCTRL_CPU_VM_EXIT, "without a bitmap all accesses exit");
 
 	vmcs.exit_store.present = true;
 	check(!specctrl_cpu_vm_exit(&cpu, &vmcs) && vmcs.exit_store.value == (IBRS | BHI),
 	      "the VM-exit store area receives the MSR, not the shadow");
 	vmcs.exit_load.present = true;
 	vmcs.exit_load.value = SSBD;
-	check(specctrl_cpu_vm_exit(&cpu, &vmcs) == SPECCTRL_VMX_ABORT, "a refused VM-exit load aborts");
+	check(specctrl_cpu_vm_exit(&cpu, &vmcs) == SPECCTRL_CPU_VMX_ABORT, "a refused VM-exit load aborts");
 	vmcs.entry_load.present = true;
 	vmcs.entry_load.value = SSBD;
-	check(specctrl_cpu_vm_entry(&cpu, &vmcs) == SPECCTRL_VM_ENTRY_FAILED && !cpu.non_root,
+	check(specctrl_cpu_vm_entry(&cpu, &vmcs) == SPECCTRL_CPU_ENTRY_FAILED && !cpu.non_root,
 	      "a refused VM-entry load fails the entry");
 	vmcs.entry_load.value = BHI;
 	check(!specctrl_cpu_vm_entry(&cpu, &vmcs) && cpu.spec_ctrl == BHI, "VM entry loads the area's value");
 	check(vmcs.shadow == (IBRS | SSBD), "no area touches the shadow");
 
 	cpu.has_control = false;
-	check(specctrl_cpu_vm_entry(&cpu, &vmcs) == SPECCTRL_VMFAIL_CONTROLS, "no control, no entry with it: error 7");
-	check(specctrl_vmwrite_mask(&cpu, &vmcs, 0) == SPECCTRL_VMFAIL_FIELD &&
-	      specctrl_vmwrite_shadow(&cpu, &vmcs, 0) == SPECCTRL_VMFAIL_FIELD &&
-	      specctrl_vmread_shadow(&cpu, &vmcs, &value) == SPECCTRL_VMFAIL_FIELD,
+	check(specctrl_cpu_vm_entry(&cpu, &vmcs) == SPECCTRL_CPU_VMFAIL_CONTROLS, "no control, no entry with it: error 7");
+	check(specctrl_vmwrite_mask(&cpu, &vmcs, 0) == SPECCTRL_CPU_VMFAIL_FIELD &&
+	      specctrl_vmwrite_shadow(&cpu, &vmcs, 0) == SPECCTRL_CPU_VMFAIL_FIELD &&
+	      specctrl_vmread_shadow(&cpu, &vmcs, &value) == SPECCTRL_CPU_VMFAIL_FIELD,
 	      "no control, no MASK and no SHADOW: error 12");
 	cpu.writable = 0;
-	check(specctrl_cpu_wrmsr(&cpu, 0) == SPECCTRL_GP && specctrl_cpu_rdmsr(&cpu, &value) == SPECCTRL_GP,
+	check(specctrl_cpu_wrmsr(&cpu, 0) == SPECCTRL_CPU_GP && specctrl_cpu_rdmsr(&cpu, &value) == SPECCTRL_CPU_GP,
 	      "without the MSR even 0 faults");
 }
 
@@ -144,46 +145,46 @@ static void capability(void)
 {
 	struct specctrl_host host = new_host();
 	struct specctrl_vm vm = new_vm(&host);
-	u64 bits = 0;
+	uint64_t bits = 0;
 
 	check(!specctrl_get_supported(&host, false, &bits) && bits == 0x447, "what can be forced: 0x447");
-	check(specctrl_get_supported(&host, true, &bits) == -ENOTTY, "that ioctl is not the VM fd's");
-	check(specctrl_vm_force(&vm, 0, BHI) == -EINVAL, "a value outside the mask is refused");
-	check(specctrl_vm_force(&vm, ~0ULL, 1ULL << 63) == -EINVAL, "a value that is not supported is refused");
+	check(specctrl_get_supported(&host, true, &bits) == SPECCTRL_ENOTTY, "that ioctl is not the VM fd's");
+	check(specctrl_vm_force(&vm, 0, BHI) == SPECCTRL_EINVAL, "a value outside the mask is refused");
+	check(specctrl_vm_force(&vm, ~0ULL, 1ULL << 63) == SPECCTRL_EINVAL, "a value that is not supported is refused");
 	check(!specctrl_vm_force(&vm, ~0ULL, BHI), "a mask may have any bit");
-	specctrl_vm_count_vcpu(&vm, 0, false);
-	check(specctrl_vm_force(&vm, 0, 0) == -EINVAL, "not once a vCPU exists");
+	check(!specctrl_vm_count_vcpu(&vm, 0, false), "a first vCPU can be created");
+	check(specctrl_vm_force(&vm, 0, 0) == SPECCTRL_EINVAL, "not once a vCPU exists");
 	host.has_control = false;
 	vm.created_vcpus = 0;
-	check(specctrl_vm_force(&vm, SSBD, 0) == -EINVAL, "without the control nothing, not even 0, can be forced");
+	check(specctrl_vm_force(&vm, SSBD, 0) == SPECCTRL_EINVAL, "without the control nothing, not even 0, can be forced");
 }
 
 static void report(void)
 {
 	struct specctrl_host host = new_host();
 	struct specctrl_vm vm = new_vm(&host);
-	struct specctrl_vcpu vcpu;
+	struct specctrl_model model;
 
-	new_vcpu(&vcpu, &vm);
-	writes(&vcpu, MSR_IA32_SPEC_CTRL, IBRS);
-	writes(&vcpu, MSR_VIRTUAL_MITIGATION_CTRL, MITI_CTRL_BHB_CLEAR_SEQ_S_USED);
-	writes(&vcpu, MSR_IA32_SPEC_CTRL, IBRS);
-	check(vcpu.cpu.non_root && vcpu.cpu.spec_ctrl == (IBRS | BHI), "a report is in force while the guest runs");
-	check(reads(&vcpu, IBRS), "the guest reads what it wrote");
-	check(after_exit(&vcpu) == host.spec_ctrl, "the host has its value back");
-	specctrl_init(&vcpu);
-	check(!vcpu.mitigation_ctrl && !vcpu.force_mask, "INIT withdraws the report");
+	new_vcpu(&model, &vm);
+	check(writes(&model, MSR_IA32_SPEC_CTRL, IBRS) &&
+	      writes(&model, MSR_VIRTUAL_MITIGATION_CTRL, MITI_CTRL_BHB_CLEAR_SEQ_S_USED) &&
+	      writes(&model, MSR_IA32_SPEC_CTRL, IBRS), "the guest reports");
+	check(model.cpu.non_root && model.cpu.spec_ctrl == (IBRS | BHI), "a report is in force while the guest runs");
+	check(reads(&model, IBRS), "the guest reads what it wrote");
+	check(exits(&model), "the host has its value back");
+	check(!specctrl_init(&model.vcpu) && !model.vcpu.mitigation_ctrl && !model.vcpu.force_mask,
+	      "INIT withdraws the report");
 
 	host.has_control = false;
-	new_vcpu(&vcpu, &vm);
-	writes(&vcpu, MSR_IA32_SPEC_CTRL, IBRS);
-	check(!vcpu.vmcs01.intercept_write, "without the control a non-zero write ends the interception");
-	writes(&vcpu, MSR_VIRTUAL_MITIGATION_CTRL, MITI_CTRL_RETPOLINE_S_USED);
-	check(vcpu.vmcs01.intercept_write, "and a report brings it back");
-	check(writes(&vcpu, MSR_IA32_SPEC_CTRL, SSBD) && vcpu.cpu.spec_ctrl == (SSBD | RRSBA) && reads(&vcpu, SSBD),
+	new_vcpu(&model, &vm);
+	check(writes(&model, MSR_IA32_SPEC_CTRL, IBRS) && !model.vmcs[0].intercept_write,
+	      "without the control a non-zero write ends the interception");
+	check(writes(&model, MSR_VIRTUAL_MITIGATION_CTRL, MITI_CTRL_RETPOLINE_S_USED) &&
+	      model.vmcs[0].intercept_write, "and a report brings it back");
+	check(writes(&model, MSR_IA32_SPEC_CTRL, SSBD) && model.cpu.spec_ctrl == (SSBD | RRSBA) && reads(&model, SSBD),
 	      "the intercepted write is merged");
-	check(vcpu.cpu.non_root && specctrl_view(&vcpu) == SSBD && specctrl_effective(&vcpu) == (SSBD | RRSBA) &&
-	      specctrl_write_exits(&vcpu), "without the control the view is not the register");
+	check(model.cpu.non_root && specctrl_view(&model) == SSBD && specctrl_effective(&model) == (SSBD | RRSBA) &&
+	      specctrl_write_exits(&model), "without the control the view is not the register");
 }
 
 static void nested(void)
@@ -194,28 +195,30 @@ static void nested(void)
 	};
 	struct specctrl_host host = new_host();
 	struct specctrl_vm vm = new_vm(&host);
-	struct specctrl_vcpu vcpu;
+	struct specctrl_model model;
 	struct specctrl_l1 l1;
 
 	memset(&l1, 0, sizeof(l1));
 	l1.use_msr_bitmap = true;
-	new_vcpu(&vcpu, &vm);
-	specctrl_vcpu_enable_cap(&vcpu, KVM_CAP_FORCE_SPEC_CTRL, 0, BHI, BHI);
-	check(specctrl_effective(&vcpu) == BHI && !specctrl_view(&vcpu) && !vcpu.has_run,
+	new_vcpu(&model, &vm);
+	check(!specctrl_vcpu_enable_cap(&model.vcpu, KVM_CAP_FORCE_SPEC_CTRL, 0, BHI, BHI), "a vCPU takes a pair");
+	check(specctrl_effective(&model) == BHI && !specctrl_view(&model) && !model.vcpu.has_run,
 	      "what the next entry loads shows before it, and looking is no entry");
-	writes(&vcpu, MSR_IA32_SPEC_CTRL, IBRS);
-	check(!specctrl_guest_vmlaunch(&vcpu, &l1, NULL, 0) && specctrl_in_l2(&vcpu) && reads(&vcpu, IBRS),
-	      "L2 starts with L1's view");
-	check(writes(&vcpu, MSR_IA32_SPEC_CTRL, 0) && vcpu.cpu.spec_ctrl == BHI, "forced bits hold in L2");
-	check(specctrl_guest_wrmsr(&vcpu, MSR_VIRTUAL_MITIGATION_CTRL, 0) == SPECCTRL_REFLECTED &&
-	      !specctrl_in_l2(&vcpu), "L2's access to a virtual MSR goes to L1");
-	check(reads(&vcpu, 0), "L1 reads what L2 wrote");
-	check(specctrl_guest_vmlaunch(&vcpu, &l1, half, 2) == SPECCTRL_NESTED_ENTRY_FAILED &&
-	      vcpu.failed_entry == 2 && reads(&vcpu, SSBD), "an entry that fails half-way keeps what was done");
-	specctrl_guest_vmlaunch(&vcpu, &l1, NULL, 0);
-	specctrl_smi(&vcpu);
-	check(!specctrl_in_l2(&vcpu) && writes(&vcpu, MSR_IA32_SPEC_CTRL, IBRS), "SMM runs at level 1");
-	check(!specctrl_rsm(&vcpu) && specctrl_in_l2(&vcpu) && reads(&vcpu, IBRS), "L2 reads what SMM wrote");
+	check(writes(&model, MSR_IA32_SPEC_CTRL, IBRS) && !specctrl_guest_vmlaunch(&model, &l1, NULL, 0) &&
+	      model.vcpu.level2 && reads(&model, IBRS), "L2 starts with L1's view");
+	check(writes(&model, MSR_IA32_SPEC_CTRL, 0) && model.cpu.spec_ctrl == BHI, "forced bits hold in L2");
+	check(specctrl_guest_wrmsr(&model, MSR_VIRTUAL_MITIGATION_CTRL, 0) == SPECCTRL_REFLECTED &&
+	      !model.vcpu.level2, "L2's access to a virtual MSR goes to L1");
+	check(reads(&model, 0), "L1 reads what L2 wrote");
+	check(specctrl_guest_vmlaunch(&model, &l1, half, 2) == SPECCTRL_NESTED_ENTRY_FAILED &&
+	      model.vcpu.failed_entry == 2 && reads(&model, SSBD), "an entry that fails half-way keeps what was done");
+	check(!specctrl_guest_vmlaunch(&model, &l1, NULL, 0), "L2 is entered again");
+	specctrl_guest_exit(&model);
+	specctrl_smi(&model.vcpu);
+	check(!model.vcpu.level2 && writes(&model, MSR_IA32_SPEC_CTRL, IBRS), "SMM runs at level 1");
+	specctrl_guest_exit(&model);
+	check(!specctrl_rsm(&model.vcpu) && model.vcpu.level2 && reads(&model, IBRS), "L2 reads what SMM wrote");
+	check(exits(&model), "after all of it the host has its value back");
 }
 
 int main(void)

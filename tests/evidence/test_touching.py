@@ -19,7 +19,7 @@ from specctrl.evidence.touching import (
 from specctrl.model.kvm.variant import SPEC
 from specctrl.model.vmm.policies import with_long
 from specctrl.model.vmm.pool import advertise
-from specctrl.proof.instrumented import watched
+from specctrl.proof.instrumented import instrumented
 from specctrl.proof.prove import prove
 from specctrl.proof.symbolic import Word
 from specctrl.rules import load_rules
@@ -70,10 +70,10 @@ class TestTouching:
                 if any(isinstance(value, Word) for value in given):
                     handed.add((code.co_filename, code.co_qualname))
 
-        watched.cache_clear()
+        instrumented.cache_clear()
         sys.setprofile(note)
         try:
-            prove(SPEC, ("theorem", name))
+            prove(SPEC, name)
         finally:
             sys.setprofile(None)
         assert handed

@@ -14,9 +14,9 @@ from specctrl.model.posted import RFC_V3
 from specctrl.model.vmm.migration import migrate
 from specctrl.proof.claims import CLAIMS
 from specctrl.proof.counterexamples import replays
-from specctrl.proof.induction import prove_once, prove_step, replay
-from specctrl.proof.prove import HUNTS, figures, hunt, manifest, prove, prove_all, prove_migration, tasks
-from specctrl.proof.steps import STEPS
+from specctrl.proof.induction import hunt, prove_once, prove_step, replay
+from specctrl.proof.prove import figures, manifest, place, proofs, prove, prove_all, prove_migration
+from specctrl.proof.steps import HUNTS, STEPS
 from specctrl.proof.symbolic import SymbolicError
 
 L1, L2 = Loaded.VMCS01, Loaded.VMCS02
@@ -56,20 +56,18 @@ class TestPlantedDefects:
             assert set() == prove_step(planted(D18), STEPS[step], loaded, GUEST).refuted()
 
     def test_d18_with_a_mask_that_drifts_is_refuted_by_the_saved_value_and_by_the_hosts(self):
-        for claim, names in HUNTS:
-            if claim in ("saved_is_hardware", "host_value_after_exit"):
-                found = hunt(planted(D18WithDrift), claim, names)
-                assert found is not None
-                assert {claim} == set(replays(planted(D18WithDrift), [found]))
+        for claim in ("saved_is_hardware", "host_value_after_exit"):
+            found = hunt(planted(D18WithDrift), claim)
+            assert found is not None
+            assert {claim} == set(replays(planted(D18WithDrift), [found]))
 
     def test_the_drift_alone_does_not_reach_the_host(self):
-        names = dict(HUNTS)["saved_is_hardware"]
-        assert hunt(planted(D1), "saved_is_hardware", names) is None
+        assert hunt(planted(D1), "saved_is_hardware") is None
 
 
 class TestPosted:
     def test_the_host_leak_is_found_in_three_steps_and_replays(self):
-        found = hunt(RFC_V3, "host_value_after_exit", dict(HUNTS)["host_value_after_exit"])
+        found = hunt(RFC_V3, "host_value_after_exit")
         assert found is not None
         again = replay(RFC_V3, found)
         assert again.in_invariant
@@ -81,7 +79,7 @@ class TestPosted:
         assert ("host_never_faults", "HostFault") in replay(RFC_V3, found).failed
 
     def test_a_migration_that_goes_wrong_replays(self):
-        result = prove(RFC_V3, ("migration", "VMCS01", "nested"))
+        result = prove(RFC_V3, "migration, nested state first, L1, KVM runs")
         assert {"migration_is_identity"} == set(replays(RFC_V3, result.refutations))
 
     def test_posted_steps_that_need_no_repair_are_proven(self):
@@ -101,22 +99,27 @@ class TestEverything:
         assert all(entry["paths"] and entry["obligations"] for entry in stored.values())
 
     def test_the_invariant_has_states_in_every_mode(self):
-        assert set() == prove(SPEC, ("not empty",)).refuted()
+        assert set() == prove(SPEC, "not empty").refuted()
 
-    def test_every_step_is_among_the_tasks(self):
-        assert set(STEPS) == {task[1] for task in tasks() if task[0] == "step"}
+    def test_every_step_is_proven_from_each_place(self):
+        for step in STEPS.values():
+            for loaded in step.levels:
+                begins_elsewhere = {f"{step.name}, {place(loaded, not step.places[0])}: how it begins"}
+                places = {f"{step.name}, {place(loaded, in_guest)}" for in_guest in step.places}
+                assert (places | begins_elsewhere if step.begins else places) <= set(proofs())
+                assert bool(step.begins) == (len(step.places) == 1 and begins_elsewhere <= set(proofs()))
 
-    def test_a_task_that_does_not_exist_is_an_error(self):
+    def test_a_proof_that_does_not_exist_is_an_error(self):
         with pytest.raises(ValueError, match="nothing"):
-            prove(SPEC, ("nothing",))
+            prove(SPEC, "nothing")
 
 
 @pytest.fixture
 def few(monkeypatch):
     """Only the proofs of one step."""
-    chosen = [task for task in tasks() if task[:2] == ("step", "KVM_GET_MSRS of IA32_SPEC_CTRL")]
-    monkeypatch.setattr("specctrl.proof.prove.tasks", lambda: chosen)
-    monkeypatch.setattr("specctrl.proof.prove.HUNTS", HUNTS[:1])
+    chosen = {name: proof for name, proof in proofs().items() if name.startswith("KVM_GET_MSRS of IA32_SPEC_CTRL,")}
+    monkeypatch.setattr("specctrl.proof.prove.proofs", lambda: chosen)
+    monkeypatch.setattr("specctrl.proof.prove.HUNTS", dict(list(HUNTS.items())[:1]))
 
 
 @pytest.mark.usefixtures("few")
@@ -229,7 +232,7 @@ class TestTheBeginningOfAStep:
                 SPEC.vcpu.exit_guest(self)
 
         assert {"invariant_holds_again"} == prove_once(planted(Hasty), L2, KVM).refuted()
-        assert ("once", "VMCS02", "kvm") in tasks()
+        assert "run or exit again, L2, KVM runs" in proofs()
 
 
 class TestMigration:
@@ -245,7 +248,7 @@ class TestMigration:
             return vm, vcpus
 
         monkeypatch.setattr("specctrl.proof.prove.migrate", loses)
-        (found, *_) = prove_migration(SPEC, L1, nested_first=True).refutations
+        (found, *_) = prove_migration(SPEC, "migration, nested state first", L1).refutations
         assert ("migration_is_identity", part) == (found.claim, found.part)
 
 

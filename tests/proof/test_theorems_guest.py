@@ -93,6 +93,6 @@ def test_there_is_a_mistake_for_each() -> None:
 def test_a_mistake_is_refuted_and_the_refutation_replays(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On plain integers."""
     monkeypatch.setattr(*MISTAKES[name])
-    found = prove(SPEC, ("theorem", name)).refutations
+    found = prove(SPEC, name).refutations
     assert {each.claim for each in found} == {name}
     assert set(replays(SPEC, found)) == {name}

@@ -27,9 +27,9 @@ BUGS = {
     "the shadow takes the merge": (
         "	vmcs->shadow = source;\n", "	vmcs->shadow = cpu->spec_ctrl;\n", "guest_wrmsr"),
     "the host's value stays away": (
-        "	if (vcpu->saved != host->spec_ctrl || host->legacy_ibrs)\n", "	if (host->legacy_ibrs)\n", "exit_guest"),
+        "vcpu->saved != vcpu->host->spec_ctrl || vcpu->host->legacy_ibrs", "vcpu->host->legacy_ibrs", "exit_guest"),
     "the guest's value is not loaded": (
-        "vcpu->saved != host->spec_ctrl &&\n", "vcpu->saved < host->spec_ctrl &&\n", "enter_guest"),
+        "&& vcpu->saved != vcpu->host->spec_ctrl)", "&& vcpu->saved < vcpu->host->spec_ctrl)", "enter_guest"),
 }
 DEFECTS = {"D1": "performed_report", "D2": "performed_write", "D3": "performed_write"}
 """Defects of the posted series, planted as in tests/planted_c.py, and a proof that refutes each."""
@@ -102,10 +102,7 @@ def test_the_claim_is_not_empty(name):
 def test_a_planted_bug_is_refuted(bug, copy):
     """The proof fails on C code that is wrong."""
     old, new, proof = BUGS[bug]
-    header = copy / reference.HEADER
-    text = header.read_text("utf-8")
-    assert text.count(old) == 1
-    header.write_text(text.replace(old, new), "utf-8")
+    planted_c.change(copy, (old, new))
     assert refuted(proof, copy)
 
 

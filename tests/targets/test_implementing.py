@@ -7,7 +7,7 @@ from pathlib import Path
 from specctrl.cli.main import make_parser
 from specctrl.scenario.format import LEVELS
 from specctrl.site.c_reference import find_function
-from specctrl.targets.c_reference import HEADER, folder
+from specctrl.targets.c_reference import HEADERS, folder
 
 PAGE = (Path(__file__).parents[2] / "spec" / "implementing.md").read_text()
 SHELL = PAGE.replace("\\\n", "")  # as a shell reads it: a backslash at the end of a line joins it with the next
@@ -39,6 +39,6 @@ def test_every_step_has_its_state_a_function_a_command_and_a_mistake():
 
 
 def test_every_function_is_in_the_header():
-    header = (folder() / HEADER).read_text()
+    headers = "".join((folder() / name).read_text() for name in HEADERS)
     for name in re.findall(r"^```\{creference\} (\w+)$", PAGE, re.MULTILINE):
-        assert f"{name}(" in find_function(header, name).text
+        assert f"{name}(" in find_function(headers, name).text

@@ -18,7 +18,6 @@ from specctrl.rules import load_rules
 from specctrl.scenario import EmulatorTarget, load, read, run_one
 from specctrl.scenario.selection import Selection
 from specctrl.targets.c import CannotBuild, compiler
-from specctrl.targets.c_reference import HEADER
 from specctrl.targets.c_reference import folder as c_folder
 from specctrl.vectors.upstream.api_rst import ALSO_ON_THE_VM, api_rst
 from specctrl.vectors.upstream.cases import (
@@ -280,29 +279,29 @@ CHANGES = {
     "the posted series' D8": planted_c.DEFECTS["D8"],
     "the posted series' D10": planted_c.DEFECTS["D10"],
     "the posted series' D10Offered": planted_c.DEFECTS["D10Offered"],
-    "the pair may change after a vCPU": (("	if (vm->created_vcpus)\n		return -EINVAL;\n", ""),),
+    "the pair may change after a vCPU": (("vm->created_vcpus || !specctrl_can_force", "!specctrl_can_force"),),
     "a value outside the mask": ((" && specctrl_is_subset(value, mask);", " && (mask || !mask);"),),
     "a value outside the supported set": (("supported && specctrl_is_subset(value, supported) &&", "supported &&"),),
     "no control is needed": (("return supported && specctrl_is", "return specctrl_is"),),
-    "the capability answers its bits": (("specctrl_supported(host) ? 1 : 0", "(int)specctrl_supported(host)"),),
-    "the ioctl of a VM's fd": (("	if (vm_fd)\n		return -ENOTTY;\n", "	(void)vm_fd;\n"),),
-    "a bad pointer is EINVAL": (("		return -EFAULT;", "		return -EINVAL;"),),
-    "flags of the VM's form": (("	if (flags)\n		return -EINVAL;\n", "	(void)flags;\n"),),
+    "the capability answers its bits": (("static inline bool specctrl_check_extension",
+                                         "static inline uint64_t specctrl_check_extension"),),
+    "the ioctl of a VM's fd": (("	if (vm_fd)\n		return SPECCTRL_ENOTTY;\n", "	(void)vm_fd;\n"),),
+    "a bad pointer is EINVAL": (("		return SPECCTRL_EFAULT;", "		return SPECCTRL_EINVAL;"),),
+    "flags of the VM's form": (("	if (!flags && cap == KVM_CAP_", "	if (cap == KVM_CAP_"),),
     "a failed vCPU counts": (("	if (id >= SPECCTRL_MAX_VCPU_ID)\n", "	vm->created_vcpus++;\n"
                               "	if (id >= SPECCTRL_MAX_VCPU_ID)\n"),),
-    "the guest reads what is forced": (("		*value = vcpu->guest_view;\n", "		*value = vcpu->saved;\n"),),
+    "the guest reads what is forced": (("		return &vcpu->guest_view;\n", "		return &vcpu->saved;\n"),),
     "the shadow keeps the merge": (("	vmcs->shadow = source;\n", "	vmcs->shadow = cpu->spec_ctrl;\n"),),
     "a refused entry is passed over": ((
         "		if (specctrl_do_set_msr(vcpu, msrs[i].index, msrs[i].value))\n			break;\n",
-        "		specctrl_do_set_msr(vcpu, msrs[i].index, msrs[i].value);\n"),),
+        "		if (specctrl_do_set_msr(vcpu, msrs[i].index, msrs[i].value))\n			continue;\n"),),
     "feature MSRs are never frozen": (("	if (vcpu->has_run && specctrl_is_feature_msr(msr)) {",
                                        "	if (0 && vcpu->has_run) {"),),
     "reserved bits of a report": (("	if (!specctrl_is_subset(value, MITI_CTRL_VALID))\n"
                                    "		return SPECCTRL_MSR_INVAL;\n", ""),),
-    "a hidden MSR is shown": (("		if (!host_initiated && !(vcpu->cpuid & SPECCTRL_HAS_SPEC_CTRL))\n"
-                               "			return SPECCTRL_MSR_INVAL;\n		*value", "		*value"),),
+    "a hidden MSR is shown": (("		return vcpu->cpuid & SPECCTRL_HAS_SPEC_CTRL;\n", "		return true;\n"),),
     "the report is in no list": (("	msrs[nmsrs++] = MSR_VIRTUAL_MITIGATION_ENUM;\n", ""),),
-    "a report stays": (("	vcpu->mitigation_ctrl = value;\n", "	vcpu->mitigation_ctrl |= value;\n"),),
+    "a report stays": (("	vcpu->mitigation_ctrl = report;\n", "	vcpu->mitigation_ctrl |= report;\n"),),
 }
 """Defects of the C reference that show in an ioctl or in the guest: what each is, and the text to replace."""
 
@@ -313,11 +312,7 @@ WITHOUT_CONTROL = {"part": "sapphire-rapids", "spec_ctrl_shadow": False}
 @pytest.mark.parametrize("defect", CHANGES)
 def test_a_defect_planted_in_the_reference_is_found(defect, compiled, tmp_path):
     copy = Path(shutil.copytree(c_folder(), tmp_path / "c"))
-    header = (copy / HEADER).read_text()
-    for old, new in CHANGES[defect]:
-        assert header.count(old) == 1, f"{header.count(old)} times {old!r}"
-        header = header.replace(old, new)
-    (copy / HEADER).write_text(header)
+    planted_c.change(copy, *CHANGES[defect])
     program = build(compiled, tmp_path / "selftest", headers=copy)
     hosts = [resolve_host(part) for part in ("sapphire-rapids", "ice-lake-server", WITHOUT_CONTROL)]
     found = [line for host in hosts for line in ran(program, host)[1] if line.startswith("not ok")]

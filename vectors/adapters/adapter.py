@@ -10,6 +10,7 @@ import json
 import sys
 
 VIEW, CAPABILITIES, ENUMERATION, OFFER, REPORT = 0x48, 0x10A, 0x50000000, 0x50000001, 0x50000002
+VALID = {CAPABILITIES: (1 << 64) - 1, ENUMERATION: 1, OFFER: 3, REPORT: 3}  # what userspace may set
 FIELDS = {"SPEC_CTRL": 1 << 0, "STIBP": 1 << 1, "SSBD": 1 << 2, "IPRED_CTRL": 3 << 3, "RRSBA_CTRL": 3 << 5,
           "PSFD": 1 << 7, "DDPD_U": 1 << 8, "BHI_CTRL": 1 << 10}
 OBSERVES = ["ret", "value", "values", "errno", "fault", "host_spec_ctrl", "effective", "guest_view", "level", "smm"]
@@ -22,6 +23,8 @@ class Host:
         self.features = set(host["features"])
         self.writable = sum(bits for feature, bits in FIELDS.items() if feature in self.features)
         self.spec_ctrl = int(host["host_spec_ctrl"], 16)
+        forcible = self.asks_for(3) & ~(1 << 10) | self.writable & 0x407  # RRSBA_DIS_S; BHI_DIS_S, SSBD, STIBP, IBRS
+        self.forcible = forcible if host["spec_ctrl_shadow"] else 0
         known = {"RRSBA": 1 << 19, "BHI_NO": 1 << 20} if "ARCH_CAPABILITIES" in self.features else {}
         self.capabilities = 1 << 63 | sum(bit for feature, bit in known.items() if feature in self.features)
 
@@ -36,6 +39,7 @@ class Hypervisor:
     """TODO: yours.  Numbers are ints here; a method returns the observation, or nothing."""
 
     def __init__(self, host, profile, assume):
+        need(not assume["vm-entry-loads-shadow"], "such a processor")
         self.host, self.pair, self.vcpus = Host(host), (0, 0), {}
         self.init_withdraws = assume["init-withdraws-report"]
 
@@ -56,24 +60,31 @@ class Hypervisor:
         if msr == VIEW:
             taken = self.host.writable and not self.effective(vcpu, value) & ~self.host.writable
         elif msr == REPORT:
-            taken = not value & ~3 and not (guest and value & ~vcpu[msr] & ~vcpu[OFFER])
+            taken = not value & ~VALID[msr] and not (guest and value & ~vcpu[msr] & ~vcpu[OFFER])
         else:  # nobody but userspace, before the guest runs
-            taken = not guest and msr in vcpu and (not vcpu["ran"] or vcpu[msr] == value)
+            taken = not guest and msr in vcpu and not value & ~VALID[msr] and (not vcpu["ran"] or vcpu[msr] == value)
         if taken and (not guest or self.shows(vcpu, msr)):
             vcpu[msr] = value
             return True
         return False
 
+    def can_force(self, mask, value):
+        return self.host.forcible and not value & ~(self.host.forcible & mask)
+
     def enable_cap(self, fd, cap, args, flags, vcpu=0):
-        if cap != 236:  # KVM_CAP_FORCE_SPEC_CTRL
-            raise NotImplementedError(f"there is no capability {cap} yet")
+        mask, value, *_ = [*args, 0, 0]
+        need(cap == 236 and not flags and self.can_force(mask, value), f"KVM_ENABLE_CAP of {cap} with these arguments")
         if fd == "vm":
-            self.pair = tuple(args)
+            need(not self.vcpus, "refusal of a pair for the VM when a vCPU exists")
+            self.pair = mask, value
         else:  # the proposed form: no part of the series as posted
-            self.vcpus[vcpu]["pair"] = tuple(args)
+            new = {**self.vcpus[vcpu], "pair": (mask, value)}
+            need(not self.effective(new, new[VIEW]) & ~self.host.writable, "refusal of a pair that uncovers a bit")
+            self.vcpus[vcpu] = new
         return {"ret": 0}
 
     def create_vcpu(self, vcpu, features=None):
+        need(vcpu < 4096 and vcpu not in self.vcpus, "refusal of this number")
         self.vcpus[vcpu] = {
             VIEW: 0, CAPABILITIES: self.host.capabilities, ENUMERATION: 0, OFFER: 0, REPORT: 0, "pair": self.pair,
             "cpuid": self.host.features if features is None else set(features), "ran": False}
@@ -103,9 +114,15 @@ class Hypervisor:
         return {"ret": 0}
 
     def migrate(self, to, order, force, msrs=(VIEW, REPORT)):
-        self.host = Host(to)
-        for vcpu in self.vcpus.values():
-            vcpu["ran"] = False
+        need(set(msrs) == {VIEW, REPORT}, "move without some of the state")
+        source, self.host = self.host, Host(to)
+        for vcpu in [{"pair": self.pair}, *self.vcpus.values()]:
+            vcpu.update({"ran": False} if force == "keep" else {"ran": False, "pair": (0, 0)})
+            need(not any(vcpu["pair"]) or self.can_force(*vcpu["pair"]), "refusal of a move")
+        self.pair = self.pair if force == "keep" else (0, 0)
+        for vcpu in self.vcpus.values() if source.writable else ():
+            fits = self.host.writable and not self.effective(vcpu, vcpu[VIEW]) & ~self.host.writable
+            need(fits, "refusal of a move")
 
     def exit(self, vcpu):
         self.vcpus[vcpu]["ran"] = True
@@ -114,6 +131,12 @@ class Hypervisor:
     def observe(self, vcpu):
         now = self.vcpus[vcpu]
         return {"effective": self.effective(now, now[VIEW]), "guest_view": now[VIEW], "level": 1, "smm": False}
+
+
+def need(holds, what):
+    """Stop a scenario, for something that is not written yet, rather than answer it wrongly."""
+    if not holds:
+        raise NotImplementedError(f"there is no {what} yet")
 
 
 def numbers(value):
@@ -132,16 +155,15 @@ def written(key, value):
 def main():
     hypervisor = None
     for line in sys.stdin:
-        step = json.loads(line)
-        op = step.pop("op")
         try:
+            step = json.loads(line)
+            op = step.pop("op")
             if op == "begin":
                 hypervisor, seen = Hypervisor(**step), {"observes": OBSERVES}
-            elif hasattr(hypervisor, op):
-                seen = getattr(hypervisor, op)(**{key: numbers(value) for key, value in step.items()}) or {}
             else:
-                raise NotImplementedError(f"there is no {op} yet")
-        except NotImplementedError as why:
+                need(hasattr(hypervisor, op), op)
+                seen = getattr(hypervisor, op)(**{key: numbers(value) for key, value in step.items()}) or {}
+        except (NotImplementedError, json.JSONDecodeError) as why:
             seen = {"unsupported": str(why)}
         print(json.dumps({key: written(key, item) for key, item in seen.items()}), flush=True)
 

@@ -10,18 +10,18 @@
 #undef bool
 #define bool _Bool
 
-#include "../specctrl.h"
+#include "../specctrl_cpu.h"
 
 /* A function without a body returns any value of its type, another one at each call. */
 extern void __ESBMC_assume(_Bool);
 extern bool nondet_bool(void);
-extern u32 nondet_u32(void);
-extern u64 nondet_u64(void);
+extern uint32_t nondet_u32(void);
+extern uint64_t nondet_u64(void);
 extern struct specctrl_host nondet_host(void);
 extern struct specctrl_vm nondet_vm(void);
 extern struct specctrl_vmcs nondet_vmcs(void);
 extern struct specctrl_cpu nondet_cpu(void);
-extern struct specctrl_vcpu nondet_vcpu(void);
+extern struct specctrl_model nondet_model(void);
 
 #define assume __ESBMC_assume
 
@@ -36,14 +36,14 @@ extern struct specctrl_vcpu nondet_vcpu(void);
 #endif
 
 /* Bit @nr of a word, so that a claim about words can be made bit by bit. */
-static inline bool bit(u64 word, u32 nr)
+static inline bool bit(uint64_t word, uint32_t nr)
 {
 	return (word >> nr) & 1;
 }
 
-static inline u32 any_bit_number(void)
+static inline uint32_t any_bit_number(void)
 {
-	u32 nr = nondet_u32();
+	uint32_t nr = nondet_u32();
 
 	assume(nr < 64);
 	return nr;

@@ -7,16 +7,16 @@ void guest_rdmsr(void)
 {
 	struct specctrl_cpu cpu = nondet_cpu();
 	struct specctrl_vmcs vmcs = nondet_vmcs();
-	u64 before = nondet_u64();
-	u64 value = before;
-	enum specctrl_result result = specctrl_cpu_guest_rdmsr(&cpu, &vmcs, &value);
+	uint64_t before = nondet_u64();
+	uint64_t value = before;
+	enum specctrl_event result = specctrl_cpu_guest_rdmsr(&cpu, &vmcs, &value);
 
-	assert((result == SPECCTRL_VM_EXIT) == (!vmcs.use_msr_bitmap || vmcs.intercept_read));
-	if (result == SPECCTRL_DONE)
+	assert((result == SPECCTRL_CPU_VM_EXIT) == (!vmcs.use_msr_bitmap || vmcs.intercept_read));
+	if (result == SPECCTRL_CPU_DONE)
 		assert(value == (vmcs.virtualize ? vmcs.shadow : cpu.spec_ctrl));
 	else
 		assert(value == before);
-	reachable(result == SPECCTRL_DONE && vmcs.virtualize && value != cpu.spec_ctrl);
+	reachable(result == SPECCTRL_CPU_DONE && vmcs.virtualize && value != cpu.spec_ctrl);
 }
 
 /*
@@ -27,9 +27,9 @@ void guest_wrmsr(void)
 {
 	struct specctrl_cpu cpu = nondet_cpu(), cpu_before = cpu;
 	struct specctrl_vmcs vmcs = nondet_vmcs(), vmcs_before = vmcs;
-	u64 operand = nondet_u64(), merged = 0;
-	u32 nr = any_bit_number(), i;
-	enum specctrl_result result;
+	uint64_t operand = nondet_u64(), merged = 0;
+	uint32_t nr = any_bit_number(), i;
+	enum specctrl_event result;
 
 	for (i = 0; i < 64; i++)
 		merged |= (bit(vmcs.mask, i) ? bit(cpu.spec_ctrl, i) : bit(operand, i)) * (1ULL << i);
@@ -37,17 +37,17 @@ void guest_wrmsr(void)
 	result = specctrl_cpu_guest_wrmsr(&cpu, &vmcs, operand);
 
 	assert(vmcs.mask == vmcs_before.mask);
-	assert((result == SPECCTRL_VM_EXIT) == (!vmcs.use_msr_bitmap || vmcs.intercept_write));
-	if (result != SPECCTRL_VM_EXIT)
-		assert((result == SPECCTRL_GP) == (!cpu.writable || (merged & ~cpu.writable)));
-	if (result == SPECCTRL_DONE) {
+	assert((result == SPECCTRL_CPU_VM_EXIT) == (!vmcs.use_msr_bitmap || vmcs.intercept_write));
+	if (result != SPECCTRL_CPU_VM_EXIT)
+		assert((result == SPECCTRL_CPU_GP) == (!cpu.writable || (merged & ~cpu.writable)));
+	if (result == SPECCTRL_CPU_DONE) {
 		assert(cpu.spec_ctrl == merged);
 		assert(!bit(vmcs.mask, nr) || bit(cpu.spec_ctrl, nr) == bit(cpu_before.spec_ctrl, nr));
 		assert(vmcs.shadow == operand);
 	} else {
 		assert(cpu.spec_ctrl == cpu_before.spec_ctrl && vmcs.shadow == vmcs_before.shadow);
 	}
-	reachable(result == SPECCTRL_DONE && (operand & ~cpu.writable) && cpu.spec_ctrl != operand);
+	reachable(result == SPECCTRL_CPU_DONE && (operand & ~cpu.writable) && cpu.spec_ctrl != operand);
 }
 
 /* Without the control the MSR itself is written, whatever mask and shadow hold. */
@@ -55,14 +55,14 @@ void guest_wrmsr_plain(void)
 {
 	struct specctrl_cpu cpu = nondet_cpu();
 	struct specctrl_vmcs vmcs = nondet_vmcs();
-	u64 operand = nondet_u64(), before = cpu.spec_ctrl, shadow = vmcs.shadow;
-	enum specctrl_result result;
+	uint64_t operand = nondet_u64(), before = cpu.spec_ctrl, shadow = vmcs.shadow;
+	enum specctrl_event result;
 
 	assume(!vmcs.virtualize);
 	result = specctrl_cpu_guest_wrmsr(&cpu, &vmcs, operand);
 	assert(vmcs.shadow == shadow);
-	assert(cpu.spec_ctrl == (result == SPECCTRL_DONE ? operand : before));
-	if (result == SPECCTRL_DONE)
+	assert(cpu.spec_ctrl == (result == SPECCTRL_CPU_DONE ? operand : before));
+	if (result == SPECCTRL_CPU_DONE)
 		assert(!(operand & ~cpu.writable));
-	reachable(result == SPECCTRL_DONE && vmcs.mask && operand != before);
+	reachable(result == SPECCTRL_CPU_DONE && vmcs.mask && operand != before);
 }

@@ -11,11 +11,13 @@
 
 static struct specctrl_host host;
 static struct specctrl_vm vm;
-static struct specctrl_vcpu vcpu;
+static struct specctrl_model model;
+static struct specctrl_vcpu *const vcpu = &model.vcpu;
+static struct specctrl_vmcs *const vmcs01 = &model.vmcs[0];
 
-static bool any_filter(const struct specctrl_vm *the_vm, u32 msr, bool write)
+static bool any_filter(const struct specctrl_vcpu *the_vcpu, uint32_t msr, bool write)
 {
-	(void)the_vm, (void)msr, (void)write;
+	(void)the_vcpu, (void)msr, (void)write;
 	return nondet_bool();
 }
 
@@ -27,83 +29,86 @@ static void any_host(void)
 	assume(specctrl_is_subset(host.spec_ctrl, specctrl_writable_bits(host.features)));
 	vm = nondet_vm();
 	vm.host = &host;
-	vm.msr_allowed = any_filter;
 }
 
 /* What the guest would read now. */
-static u64 view(void)
+static uint64_t view(void)
 {
-	if (!vcpu.cpu.non_root || vcpu.vmcs01.intercept_write)
-		return vcpu.guest_view;
-	return host.has_control ? vcpu.vmcs01.shadow : vcpu.cpu.spec_ctrl;
+	if (!model.cpu.non_root || vmcs01->intercept_write)
+		return vcpu->guest_view;
+	return host.has_control ? vmcs01->shadow : model.cpu.spec_ctrl;
 }
 
-static u64 merged_view(void)
+static uint64_t merged_view(void)
 {
-	return specctrl_merge(view(), vcpu.force_mask, vcpu.force_value);
+	return specctrl_merge(view(), vcpu->force_mask, vcpu->force_value);
 }
 
 /* What never changes after creation, and level 1. */
 static bool constants_hold(void)
 {
-	const struct specctrl_vmcs *vmcs = &vcpu.vmcs01;
-
-	return vcpu.vm == &vm && vcpu.loaded == SPECCTRL_VMCS01 &&
-	       vcpu.cpu.writable == specctrl_writable_bits(host.features) &&
-	       vcpu.cpu.has_control == host.has_control && !vcpu.cpu.entry_loads_shadow &&
-	       vmcs->virtualize == host.has_control && vmcs->use_msr_bitmap &&
-	       !vmcs->entry_load.present && !vmcs->exit_store.present && !vmcs->exit_load.present;
+	return vcpu->vm == &vm && vcpu->host == &host && !vcpu->level2 && !model.loaded &&
+	       model.cpu.writable == specctrl_writable_bits(host.features) &&
+	       model.cpu.has_control == host.has_control && !model.cpu.entry_loads_shadow &&
+	       vmcs01->virtualize == host.has_control && vmcs01->use_msr_bitmap &&
+	       !vmcs01->entry_load.present && !vmcs01->exit_store.present &&
+	       !vmcs01->exit_load.present;
 }
 
 /* The pair in force is userspace's with the report on top; userspace's was accepted. */
 static bool force_holds(void)
 {
-	u64 mask = vcpu.user_mask, value = vcpu.user_value;
+	uint64_t mask = vcpu->user_mask, value = vcpu->user_value;
 
 	if ((mask || value) && !specctrl_can_force(&host, mask, value))
 		return false;
-	specctrl_overlay(&mask, &value, specctrl_requested(&host, vcpu.mitigation_ctrl));
-	return vcpu.force_mask == mask && vcpu.force_value == value;
+	specctrl_overlay(&mask, &value, specctrl_requested(&host, vcpu->mitigation_ctrl));
+	return vcpu->force_mask == mask && vcpu->force_value == value;
 }
 
 /* What must be intercepted is. */
 static bool interception_holds(void)
 {
-	if (vcpu.passthrough)
-		return (vcpu.cpuid & SPECCTRL_HAS_SPEC_CTRL) &&
-		       (host.has_control || !vcpu.force_mask);
-	return vcpu.vmcs01.intercept_read && vcpu.vmcs01.intercept_write;
+	if (vcpu->passthrough)
+		return (vcpu->cpuid & SPECCTRL_HAS_SPEC_CTRL) &&
+		       (host.has_control || !vcpu->force_mask);
+	return vmcs01->intercept_read && vmcs01->intercept_write;
 }
 
 /* The register: the guest's merge while it runs, the host's own value otherwise. */
 static bool registers_hold(void)
 {
 	if (host.has_control &&
-	    (vcpu.vmcs01.mask != vcpu.force_mask || vcpu.vmcs01.shadow != view()))
+	    (vmcs01->mask != vcpu->force_mask || vmcs01->shadow != view()))
 		return false;
 	if (!specctrl_host_has_msr(&host))
-		return !vcpu.guest_view && !vcpu.saved && !vcpu.cpu.spec_ctrl && !vcpu.passthrough;
-	if (!specctrl_is_subset(merged_view(), vcpu.cpu.writable))
+		return !vcpu->guest_view && !vcpu->saved && !model.cpu.spec_ctrl && !vcpu->passthrough;
+	if (!specctrl_is_subset(merged_view(), model.cpu.writable))
 		return false;
-	if (!vcpu.cpu.non_root)
-		return vcpu.saved == merged_view() && vcpu.cpu.spec_ctrl == host.spec_ctrl;
-	return vcpu.cpu.spec_ctrl == merged_view() &&
-	       (!vcpu.vmcs01.intercept_write || vcpu.saved == merged_view());
+	if (!model.cpu.non_root)
+		return vcpu->saved == merged_view() && model.cpu.spec_ctrl == host.spec_ctrl;
+	return model.cpu.spec_ctrl == merged_view() &&
+	       (!vmcs01->intercept_write || vcpu->saved == merged_view());
 }
 
 static bool invariant(void)
 {
-	return constants_hold() && force_holds() && interception_holds() && registers_hold();
+	return !model.host_fault && constants_hold() && force_holds() && interception_holds() &&
+	       registers_hold();
 }
 
 /* Any state of which the invariant is true; the guest runs, or KVM does. */
 static void any_state(bool guest_runs)
 {
 	any_host();
-	vcpu = nondet_vcpu();
-	vcpu.vm = &vm;
-	vcpu.loaded = SPECCTRL_VMCS01;
-	vcpu.cpu.non_root = guest_runs;
+	model = nondet_model();
+	vcpu->vm = &vm;
+	vcpu->host = &host;
+	vcpu->level2 = false;
+	model.loaded = 0;
+	model.msr_allowed = any_filter;
+	model.l1_bitmap = NULL;
+	model.cpu.non_root = guest_runs;
 	assume(invariant());
 }
 
@@ -113,153 +118,154 @@ void creation(void)
 	any_host();
 	vm.user_mask = vm.user_value = 0;
 	vm.created_vcpus = 0;
-	specctrl_vm_enable_cap(&vm, nondet_u32(), nondet_u32(), nondet_u64(), nondet_u64());
-	specctrl_vcpu_create(&vcpu, &vm, nondet_u32());
+	if (specctrl_vm_enable_cap(&vm, nondet_u32(), nondet_u32(), nondet_u64(), nondet_u64()))
+		assert(!vm.user_mask && !vm.user_value);
+	specctrl_model_create(&model, &vm, nondet_u32());
 	assert(invariant());
 	assert(view() == 0);
-	reachable(vcpu.force_mask && vcpu.saved);
+	reachable(vcpu->force_mask && vcpu->saved);
 }
 
 /* VM entry: the guest's merge is in the register, and the guest reads what it did. */
 void enter_guest(void)
 {
-	u64 before;
+	uint64_t before;
 
 	any_state(false);
 	before = view();
-	assert(specctrl_enter_guest(&vcpu) == SPECCTRL_DONE);
+	assert(specctrl_guest_run(&model) == SPECCTRL_DONE);
 	assert(invariant());
-	assert(vcpu.cpu.non_root && view() == before);
-	assert(!specctrl_host_has_msr(&host) || vcpu.cpu.spec_ctrl == merged_view());
-	reachable(vcpu.force_mask && vcpu.cpu.spec_ctrl != view());
+	assert(model.cpu.non_root && view() == before);
+	assert(!specctrl_host_has_msr(&host) || model.cpu.spec_ctrl == merged_view());
+	reachable(vcpu->force_mask && model.cpu.spec_ctrl != view());
 }
 
 /* VM exit: the saved value is what the register held, and the host's own is back. */
 void exit_guest(void)
 {
-	u64 before, register_before;
+	uint64_t before, register_before;
 
 	any_state(true);
 	before = view();
-	register_before = vcpu.cpu.spec_ctrl;
-	specctrl_exit_guest(&vcpu);
+	register_before = model.cpu.spec_ctrl;
+	specctrl_guest_exit(&model);
 	assert(invariant());
-	assert(!vcpu.cpu.non_root && view() == before);
-	assert(vcpu.cpu.spec_ctrl == host.spec_ctrl || !specctrl_host_has_msr(&host));
-	assert(vcpu.saved == register_before);
-	reachable(vcpu.saved != host.spec_ctrl && vcpu.saved != before);
+	assert(!model.cpu.non_root && view() == before);
+	assert(model.cpu.spec_ctrl == host.spec_ctrl || !specctrl_host_has_msr(&host));
+	assert(vcpu->saved == register_before);
+	reachable(vcpu->saved != host.spec_ctrl && vcpu->saved != before);
 }
 
 /* The guest's WRMSR that does not exit: it reads the operand back, or took #GP. */
 void guest_write(void)
 {
-	u64 before, register_before, operand = nondet_u64();
-	enum specctrl_result result;
+	uint64_t before, register_before, operand = nondet_u64();
+	enum specctrl_event result;
 
 	any_state(true);
-	assume(!specctrl_write_intercepted(&vcpu.vmcs01));
+	assume(!specctrl_intercepted(vcpu, false, true));
 	before = view();
-	register_before = vcpu.cpu.spec_ctrl;
-	result = specctrl_cpu_guest_wrmsr(&vcpu.cpu, &vcpu.vmcs01, operand);
+	register_before = model.cpu.spec_ctrl;
+	result = specctrl_cpu_guest_wrmsr(&model.cpu, vmcs01, operand);
 	assert(invariant());
-	assert(result == SPECCTRL_DONE || result == SPECCTRL_GP);
-	assert(view() == (result == SPECCTRL_DONE ? operand : before));
-	assert(result == SPECCTRL_DONE || vcpu.cpu.spec_ctrl == register_before);
-	reachable(result == SPECCTRL_DONE && vcpu.force_mask && vcpu.cpu.spec_ctrl != operand);
+	assert(result == SPECCTRL_CPU_DONE || result == SPECCTRL_CPU_GP);
+	assert(view() == (result == SPECCTRL_CPU_DONE ? operand : before));
+	assert(result == SPECCTRL_CPU_DONE || model.cpu.spec_ctrl == register_before);
+	reachable(result == SPECCTRL_CPU_DONE && vcpu->force_mask && model.cpu.spec_ctrl != operand);
 }
 
 /* The guest's RDMSR that does not exit gives its view. */
 void guest_read(void)
 {
-	u64 value = 0;
-	enum specctrl_result result;
+	uint64_t value = 0;
+	enum specctrl_event result;
 
 	any_state(true);
-	assume(!vcpu.vmcs01.intercept_read);
-	result = specctrl_cpu_guest_rdmsr(&vcpu.cpu, &vcpu.vmcs01, &value);
-	assert(result == SPECCTRL_DONE && value == view());
-	reachable(vcpu.force_mask && value != vcpu.cpu.spec_ctrl);
+	assume(!vmcs01->intercept_read);
+	result = specctrl_cpu_guest_rdmsr(&model.cpu, vmcs01, &value);
+	assert(result == SPECCTRL_CPU_DONE && value == view());
+	reachable(vcpu->force_mask && value != model.cpu.spec_ctrl);
 }
 
 /* A write that KVM performs, the guest's or userspace's: read back, or refused. */
 void performed_write(void)
 {
-	u64 before, operand = nondet_u64();
-	u32 refused;
+	uint64_t before, operand = nondet_u64();
+	enum specctrl_result refused;
 
 	any_state(false);
 	before = view();
 	if (nondet_bool())
-		refused = specctrl_emulate_wrmsr(&vcpu, MSR_IA32_SPEC_CTRL, operand);
+		refused = specctrl_emulate_wrmsr(vcpu, MSR_IA32_SPEC_CTRL, operand);
 	else
-		refused = specctrl_do_set_msr(&vcpu, MSR_IA32_SPEC_CTRL, operand);
+		refused = specctrl_do_set_msr(vcpu, MSR_IA32_SPEC_CTRL, operand);
 	assert(invariant());
 	assert(view() == (refused ? before : operand));
-	reachable(!refused && vcpu.force_mask && vcpu.saved != operand);
+	reachable(!refused && vcpu->force_mask && vcpu->saved != operand);
 }
 
 /* A report that KVM takes: what this host can deliver is in force; the view stays. */
 void performed_report(void)
 {
-	u64 before, report = nondet_u64();
-	u32 refused;
+	uint64_t before, report = nondet_u64();
+	enum specctrl_result refused;
 
 	any_state(false);
 	before = view();
 	if (nondet_bool())
-		refused = specctrl_emulate_wrmsr(&vcpu, MSR_VIRTUAL_MITIGATION_CTRL, report);
+		refused = specctrl_emulate_wrmsr(vcpu, MSR_VIRTUAL_MITIGATION_CTRL, report);
 	else
-		refused = specctrl_do_set_msr(&vcpu, MSR_VIRTUAL_MITIGATION_CTRL, report);
+		refused = specctrl_do_set_msr(vcpu, MSR_VIRTUAL_MITIGATION_CTRL, report);
 	assert(invariant());
 	assert(view() == before);
-	assert(refused || specctrl_is_subset(specctrl_requested(&host, report) & ~vcpu.user_mask,
-					     vcpu.saved));
+	assert(refused || specctrl_is_subset(specctrl_requested(&host, report) & ~vcpu->user_mask,
+					     vcpu->saved));
 	reachable(!refused && specctrl_requested(&host, report) && host.has_control);
 }
 
 /* KVM_ENABLE_CAP on the vCPU fd: in force, or refused and nothing changed; never the view. */
 void vcpu_enable_cap(void)
 {
-	u64 before, mask = nondet_u64(), value = nondet_u64(), old_mask, old_value;
-	int error;
+	uint64_t before, mask = nondet_u64(), value = nondet_u64(), old_mask, old_value;
+	enum specctrl_result error;
 
 	any_state(false);
 	before = view();
-	old_mask = vcpu.force_mask;
-	old_value = vcpu.force_value;
-	error = specctrl_vcpu_enable_cap(&vcpu, nondet_u32(), nondet_u32(), mask, value);
+	old_mask = vcpu->force_mask;
+	old_value = vcpu->force_value;
+	error = specctrl_vcpu_enable_cap(vcpu, nondet_u32(), nondet_u32(), mask, value);
 	assert(invariant());
 	assert(view() == before);
 	if (error)
-		assert(vcpu.force_mask == old_mask && vcpu.force_value == old_value);
+		assert(vcpu->force_mask == old_mask && vcpu->force_value == old_value);
 	else
-		assert((vcpu.saved & mask) == value);
-	reachable(!error && vcpu.force_mask != old_mask && (value & ~before));
+		assert((vcpu->saved & mask) == value);
+	reachable(!error && vcpu->force_mask != old_mask && (value & ~before));
 }
 
 /* A changed MSR filter: the invariant and the view stay. */
 void filter_changed(void)
 {
-	u64 before;
+	uint64_t before;
 
 	any_state(false);
 	before = view();
-	specctrl_msr_filter_changed(&vcpu);
+	specctrl_update_interception(vcpu);
 	assert(invariant());
 	assert(view() == before);
-	reachable(vcpu.passthrough && vcpu.vmcs01.intercept_write);
+	reachable(vcpu->passthrough && vmcs01->intercept_write);
 }
 
 /* What INIT resets outside VMX operation and SMM: the view is 0, userspace's pair stays. */
 void init_reset(void)
 {
-	u64 mask, value;
+	uint64_t mask, value;
 
 	any_state(false);
-	mask = vcpu.user_mask;
-	value = vcpu.user_value;
-	specctrl_init_reset(&vcpu);
+	mask = vcpu->user_mask;
+	value = vcpu->user_value;
+	specctrl_init_reset(vcpu);
 	assert(invariant());
-	assert(view() == 0 && vcpu.user_mask == mask && vcpu.user_value == value);
-	reachable(mask && vcpu.saved);
+	assert(view() == 0 && vcpu->user_mask == mask && vcpu->user_value == value);
+	reachable(mask && vcpu->saved);
 }

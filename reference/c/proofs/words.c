@@ -5,9 +5,9 @@
 /* A masked bit is the value's, any other the guest's. */
 void merge(void)
 {
-	u64 guest = nondet_u64(), mask = nondet_u64(), value = nondet_u64();
-	u64 merged = specctrl_merge(guest, mask, value);
-	u32 nr = any_bit_number();
+	uint64_t guest = nondet_u64(), mask = nondet_u64(), value = nondet_u64();
+	uint64_t merged = specctrl_merge(guest, mask, value);
+	uint32_t nr = any_bit_number();
 
 	assert(bit(merged, nr) == (bit(mask, nr) ? bit(value, nr) : bit(guest, nr)));
 	assert(specctrl_merge(merged, mask, value) == merged);
@@ -17,9 +17,9 @@ void merge(void)
 /* Userspace's bits stay as they are; a requested bit beside them is forced to 1, and no other. */
 void overlay(void)
 {
-	u64 user_mask = nondet_u64(), user_value = nondet_u64(), requested = nondet_u64();
-	u64 mask = user_mask, value = user_value;
-	u32 nr = any_bit_number();
+	uint64_t user_mask = nondet_u64(), user_value = nondet_u64(), requested = nondet_u64();
+	uint64_t mask = user_mask, value = user_value;
+	uint32_t nr = any_bit_number();
 
 	assume(specctrl_is_subset(user_value, user_mask));
 	specctrl_overlay(&mask, &value, requested);
@@ -35,8 +35,8 @@ void overlay(void)
 void requested_bits(void)
 {
 	struct specctrl_host host = nondet_host();
-	u64 report = nondet_u64();
-	u64 bits = specctrl_requested(&host, report);
+	uint64_t report = nondet_u64();
+	uint64_t bits = specctrl_requested(&host, report);
 
 	assert(specctrl_is_subset(bits, SPEC_CTRL_BHI_DIS_S | SPEC_CTRL_RRSBA_DIS_S));
 	assert(!(bits & SPEC_CTRL_BHI_DIS_S) || (report & MITI_CTRL_BHB_CLEAR_SEQ_S_USED));
@@ -53,9 +53,9 @@ void requested_bits(void)
 void can_force(void)
 {
 	struct specctrl_host host = nondet_host();
-	u64 mask = nondet_u64(), value = nondet_u64(), guest = nondet_u64(), report = nondet_u64();
-	u64 writable = specctrl_writable_bits(host.features);
-	u32 nr = any_bit_number();
+	uint64_t mask = nondet_u64(), value = nondet_u64(), guest = nondet_u64(), report = nondet_u64();
+	uint64_t writable = specctrl_writable_bits(host.features);
+	uint32_t nr = any_bit_number();
 
 	assume(!host.has_control || specctrl_host_has(&host, SPECCTRL_HAS_SPEC_CTRL));
 	assume(specctrl_can_force(&host, mask, value));

@@ -14,14 +14,14 @@
 
 #include "kvm_util.h"
 #include "processor.h"
-#include "specctrl.h"
+#include "specctrl_cpu.h"
 
 #define STACK_SIZE	(64 * 1024)
 #define MAX_VCPUS	8
 
 struct guest {
 	struct kvm_vcpu vcpu;		/* first: a struct kvm_vcpu is one of these */
-	struct specctrl_vcpu ref;
+	struct specctrl_model ref;
 	ucontext_t inside;
 	ucontext_t outside;
 	struct ucall ucall;
@@ -281,7 +281,7 @@ struct kvm_vcpu *vm_vcpu_add(struct kvm_vm *vm, u32 vcpu_id, void *guest_code)
 	guest->vcpu.id = vcpu_id;
 	guest->vcpu.vm = vm;
 	guest->stack = malloc(STACK_SIZE);
-	specctrl_vcpu_create(&guest->ref, &vm->ref, guest_cpuid());
+	specctrl_model_create(&guest->ref, &vm->ref, guest_cpuid());
 	getcontext(&guest->inside);
 	guest->inside.uc_stack.ss_sp = guest->stack;
 	guest->inside.uc_stack.ss_size = STACK_SIZE;
@@ -320,12 +320,12 @@ void kvm_vm_free(struct kvm_vm *vm)
 void vcpu_clear_cpuid_feature(struct kvm_vcpu *vcpu, struct kvm_x86_cpu_feature feature)
 {
 	struct guest *guest = guest_of(vcpu);
-	u32 cpuid = guest->ref.cpuid & ~feature_of(feature);
+	u32 cpuid = guest->ref.vcpu.cpuid & ~feature_of(feature);
 
-	TEST_ASSERT(!guest->ref.has_run, "KVM_SET_CPUID2 after KVM_RUN");
+	TEST_ASSERT(!guest->ref.vcpu.has_run, "KVM_SET_CPUID2 after KVM_RUN");
 	/* The library looks for the entry of the leaf, which a host without such bits has not. */
 	TEST_ASSERT(feature.index != 2 || the_host()->features & LEAF_7_2, "no CPUID leaf 7.2");
-	specctrl_vcpu_create(&guest->ref, &vcpu->vm->ref, cpuid);
+	specctrl_model_create(&guest->ref, &vcpu->vm->ref, cpuid);
 }
 
 u64 vcpu_get_msr(struct kvm_vcpu *vcpu, u64 msr_index)
@@ -333,7 +333,7 @@ u64 vcpu_get_msr(struct kvm_vcpu *vcpu, u64 msr_index)
 	u32 index = (u32)msr_index;
 	u64 value;
 
-	TEST_ASSERT(specctrl_get_msrs(&guest_of(vcpu)->ref, &index, 1, &value) == 1, "KVM_GET_MSRS");
+	TEST_ASSERT(specctrl_get_msrs(&guest_of(vcpu)->ref.vcpu, &index, 1, &value) == 1, "KVM_GET_MSRS");
 	return value;
 }
 
@@ -341,17 +341,29 @@ void vcpu_set_msr(struct kvm_vcpu *vcpu, u64 msr_index, u64 value)
 {
 	struct specctrl_msr msr = { (u32)msr_index, value };
 
-	TEST_ASSERT(specctrl_set_msrs(&guest_of(vcpu)->ref, &msr, 1) == 1, "KVM_SET_MSRS");
+	TEST_ASSERT(specctrl_set_msrs(&guest_of(vcpu)->ref.vcpu, &msr, 1) == 1, "KVM_SET_MSRS");
 }
 
 /* ---- ioctls ------------------------------------------------------------- */
 
-static int returned(int ret)
+static int returned(enum specctrl_result result)
 {
-	if (ret >= 0)
-		return ret;
-	errno = -ret;
-	return -1;
+	switch (result) {
+	case SPECCTRL_DONE:
+		return 0;
+	case SPECCTRL_EEXIST:
+		errno = EEXIST;
+		return -1;
+	case SPECCTRL_EFAULT:
+		errno = EFAULT;
+		return -1;
+	case SPECCTRL_ENOTTY:
+		errno = ENOTTY;
+		return -1;
+	default:
+		errno = EINVAL;
+		return -1;
+	}
 }
 
 static int get_feature_msrs(struct kvm_msrs *msrs)
@@ -370,14 +382,14 @@ static int get_feature_msrs(struct kvm_msrs *msrs)
 
 int stand_in_kvm_ioctl(int fd, unsigned long cmd, void *arg)
 {
+	enum specctrl_result ret;
 	u64 bits;
-	int ret;
 
 	(void)fd;
 	if (cmd == KVM_GET_MSRS)
 		return get_feature_msrs(arg);
 	if (cmd != KVM_GET_SUPPORTED_FORCE_SPEC_CTRL)
-		return returned(-EINVAL);
+		return returned(SPECCTRL_EINVAL);
 	ret = specctrl_get_supported(the_host(), false, arg ? &bits : NULL);
 	if (!ret)
 		*(u64 *)arg = bits;
@@ -400,7 +412,7 @@ int stand_in_vm_ioctl(struct kvm_vm *vm, unsigned long cmd, void *arg)
 		id = (u32)(unsigned long)arg;
 		return returned(specctrl_vm_count_vcpu(&vm->ref, id, vcpu_exists(vm, id)));
 	default:
-		return returned(-ENOTTY);
+		return returned(SPECCTRL_ENOTTY);
 	}
 }
 
@@ -425,7 +437,7 @@ static int access_msrs(struct specctrl_vcpu *ref, struct kvm_msrs *msrs, bool se
 
 int stand_in_vcpu_ioctl(struct kvm_vcpu *vcpu, unsigned long cmd, void *arg)
 {
-	struct specctrl_vcpu *ref = &guest_of(vcpu)->ref;
+	struct specctrl_vcpu *ref = &guest_of(vcpu)->ref.vcpu;
 	const struct kvm_enable_cap *cap = arg;
 
 	switch (cmd) {
@@ -436,7 +448,7 @@ int stand_in_vcpu_ioctl(struct kvm_vcpu *vcpu, unsigned long cmd, void *arg)
 	case KVM_SET_MSRS:
 		return access_msrs(ref, arg, cmd == KVM_SET_MSRS);
 	default:
-		return returned(-EINVAL);
+		return returned(SPECCTRL_EINVAL);
 	}
 }
 
@@ -445,9 +457,10 @@ int stand_in_vcpu_ioctl(struct kvm_vcpu *vcpu, unsigned long cmd, void *arg)
 void vcpu_run(struct kvm_vcpu *vcpu)
 {
 	running = guest_of(vcpu);
-	TEST_ASSERT(!specctrl_run(&running->ref), "KVM_RUN: the host's own WRMSR faults");
+	TEST_ASSERT(!specctrl_guest_run(&running->ref), "KVM_RUN: the VM entry fails");
 	swapcontext(&running->outside, &running->inside);
-	specctrl_exit_guest(&running->ref);
+	specctrl_guest_exit(&running->ref);
+	TEST_ASSERT(!running->ref.host_fault, "KVM_RUN: the host's own WRMSR faults");
 }
 
 void stand_in_ucall(u64 cmd, u64 stage, u64 arg1, u64 arg2, u64 arg3, u64 arg4)
@@ -466,7 +479,7 @@ u64 get_ucall(struct kvm_vcpu *vcpu, struct ucall *uc)
 
 bool this_cpu_has(struct kvm_x86_cpu_feature feature)
 {
-	return running->ref.cpuid & feature_of(feature);
+	return running->ref.vcpu.cpuid & feature_of(feature);
 }
 
 static u8 vector_of(enum specctrl_result result)

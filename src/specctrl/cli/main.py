@@ -16,6 +16,7 @@ from specctrl.cli.lookup import add_decode, add_parts, add_rules
 from specctrl.cli.mutants import add_mutants
 from specctrl.cli.policies import add_policies
 from specctrl.cli.probe import add_probe
+from specctrl.cli.processor import add_processor
 from specctrl.cli.prove import add_prove
 from specctrl.cli.reference import add_reference
 from specctrl.cli.run import add_run
@@ -73,6 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_reference(commands)
     add_lockstep(commands)
     add_probe(commands)
+    add_processor(commands)
     add_vectors(commands)
     add_export(commands, parser)
     return parser

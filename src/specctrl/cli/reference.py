@@ -8,9 +8,9 @@ from typing import Any
 from specctrl.cli.command import command
 
 EPILOG = """\
-Each function of the C reference names the rules that it carries out, with a hash of their text.  Said are: the
-functions whose rule has a new text, rules that nothing carries out, and a register header that is not what the
-tables give.  Of a FILE only the functions are looked at.
+Each function of the C reference names the rules that it carries out; reviewed.txt beside it has a hash of each
+rule's text.  Said are: the functions whose rule has a new text, rules that nothing carries out, and a register header
+that is not what the tables give.  Of a FILE only the functions are looked at, with the reviewed.txt in its folder.
 
 exit status:
   0  nothing is stale
@@ -21,7 +21,7 @@ examples:
   specctrl reference
   specctrl reference --write
   specctrl reference --reviewed force.mask-follows
-  specctrl reference arch/x86/kvm/vmx/spec_ctrl.c     # a copy that keeps the comments
+  specctrl reference arch/x86/kvm/vmx/spec_ctrl.h     # a copy that keeps the comments, and reviewed.txt beside it
 """
 
 
@@ -57,14 +57,21 @@ def reference_command(options: argparse.Namespace) -> int:
         return 2
     if options.write:
         (where / reference.REGISTER_HEADER).write_text(reference.register_header(), "utf-8")
-    if options.reviewed:
-        print(f"{reference.mark_reviewed(paths, rules, options.reviewed)} hashes changed")
     try:
-        if options.files:
-            named = [found for path in paths for found in reference.annotations(path, str(path))]
-            wrong = reference.stale(named, rules)
+        if not options.files:
+            named = reference.own_annotations(where)
+            if options.reviewed:
+                changed = reference.mark_reviewed(where, named, rules, options.reviewed)
+                print(f"{changed} hashes changed")
+            wrong = reference.complaints(where, rules)
         else:
-            named, wrong = reference.own_annotations(where), reference.complaints(where, rules)
+            named, wrong = [], []
+            for path in paths:
+                own = list(reference.annotations(path, str(path)))
+                if options.reviewed:
+                    print(f"{reference.mark_reviewed(path.parent, own, rules, options.reviewed)} hashes changed")
+                wrong += reference.stale(own, rules, reference.reviewed(path.parent))
+                named += own
     except ValueError as error:
         print(f"specctrl: {error}", file=sys.stderr)
         return 1

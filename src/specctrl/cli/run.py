@@ -35,6 +35,9 @@ targets:
                reason; each pass says what was observed: ioctl (counts, errnos, lists), filter (what an
                MSR filter refuses), exit (exits for RDMSR and WRMSR), fault (#GP in the guest), kept (the
                virtual MSRs, kept in userspace), init, move
+  bochs        the emulator's KVM, of the scenario's profile, on the processor of Bochs: needs the package
+               bochscpu-python (pip install '.[bochs]') and a C compiler; where its IA32_SPEC_CTRL
+               takes a bit that the scenario's host refuses, the scenario is unsupported
   cmd:PROGRAM  a program that performs scenarios: one JSON object a line on its standard input, one
                answer line for each, within 10 s; PROGRAM may have arguments, in shell quotes
 
@@ -76,7 +79,7 @@ def add_run(commands: Any) -> None:
     parser.add_argument("--plain", action="store_true", help="speak to cmd:PROGRAM in words instead of JSON")
     parser.add_argument("--profile", choices=["any"], help="any: run scenarios of other profiles too")
     parser.add_argument("--max-unsupported", type=_count, metavar="N",
-                        help="how many may be unsupported (default: 0; any number for kvm and cmd:)")
+                        help="how many may be unsupported (default: 0; any number for kvm, bochs and cmd:)")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     output.add_argument("--junit", metavar="FILE", help="also write a JUnit file")

@@ -104,8 +104,8 @@ MISSING = "missing"
 """What is said in place of all else when a module is not installed."""
 PROOF = "proof"
 """What the mutants of functions that handle a word are shown to as well."""
-Task = tuple[str, ...]
-"""A proof, as :func:`specctrl.proof.prove.prove` takes it."""
+Task = str
+"""A proof's name, as :func:`specctrl.proof.prove.prove` takes it."""
 REST: dict[str, Callable[[], Any]] = {"tests": _tests}
 """What those mutants are shown to that nothing of the above noticed."""
 
@@ -236,7 +236,7 @@ def refuting(
         if claim in linked(key):
             caught.setdefault(claim, key)
     for name in THEOREMS.keys() - caught.keys():
-        tasks: list[Task] = [("theorem", name)]
+        tasks: list[Task] = [name]
         for key in mutants:
             if tasks[0] in proofs_of_links(key) and dict(shown([key], lambda _, tasks=tasks: tasks))[key] == name:  # type: ignore[misc]  # the default binds this loop's
                 caught[name] = key

@@ -11,8 +11,8 @@ from types import CodeType, FrameType
 from specctrl.evidence.mutants import MODULES, source_of
 from specctrl.evidence.touching import linked
 from specctrl.model.kvm.variant import SPEC
-from specctrl.proof.instrumented import watched
-from specctrl.proof.prove import Task, manifest, prove
+from specctrl.proof.instrumented import instrumented
+from specctrl.proof.prove import manifest, prove
 from specctrl.proof.theorems import THEOREMS
 
 BUDGET = 1000
@@ -25,14 +25,14 @@ def by_paths() -> list[str]:
     return sorted(THEOREMS, key=lambda name: counts[name]["paths"])
 
 
-def proofs_of_links(key: str) -> list[Task]:
+def proofs_of_links(key: str) -> list[str]:
     """The theorems that are linked to the function which a mutant changes.
 
     >>> proofs_of_links("kvm.entry:VcpuEntry.enter_guest:delete:1")
-    [('theorem', 'entry_loads_the_saved_value')]
+    ['entry_loads_the_saved_value']
     """
     claims = linked(key)
-    return [("theorem", name) for name in by_paths() if name in claims]
+    return [name for name in by_paths() if name in claims]
 
 
 def reached() -> dict[str, list[str]]:
@@ -46,10 +46,10 @@ def reached() -> dict[str, list[str]]:
             if event == "call":
                 called.add(frame.f_code)
 
-        watched.cache_clear()  # else a summary that an earlier proof made hides the function
+        instrumented.cache_clear()  # else a summary that an earlier proof made hides the function
         sys.setprofile(note)
         try:
-            prove(SPEC, ("theorem", name))
+            prove(SPEC, name)
         finally:
             sys.setprofile(None)
         for code in called:
@@ -58,20 +58,20 @@ def reached() -> dict[str, list[str]]:
     return found
 
 
-def other_proofs(key: str, known: dict[str, list[str]]) -> list[Task]:
+def other_proofs(key: str, known: dict[str, list[str]]) -> list[str]:
     """The theorems without a link that run the function which a mutant changes, as far as the budget goes."""
-    counts, spent, chosen = manifest()["claims"], 0, list[Task]()
+    counts, spent, chosen = manifest()["claims"], 0, list[str]()
     for name in known.get(":".join(key.split(":")[:2]), []):
         spent += counts[name]["paths"]
         if name not in linked(key) and spent <= BUDGET:
-            chosen.append(("theorem", name))
+            chosen.append(name)
     return chosen
 
 
-def refuted_by(todo: list[Task]) -> str | None:
+def refuted_by(todo: list[str]) -> str | None:
     """The first claim that fails of the code as it is, in these proofs; None if all hold."""
-    for task in todo:
-        failed = prove(SPEC, tuple(task)).refuted()
+    for name in todo:
+        failed = prove(SPEC, name).refuted()
         if failed:
             return min(failed)
     return None

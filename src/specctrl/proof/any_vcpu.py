@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-import z3
-
 from specctrl.model import contract
 from specctrl.model.contract import MODE, Contract, Intercept, L1Controls, ReportKeptBy
 from specctrl.model.kvm.state import Loaded
@@ -23,7 +21,8 @@ from specctrl.model.registers import (
     SSBD,
     STIBP,
 )
-from specctrl.proof.symbolic import Term, flag, flag_term, settled, word, word_term
+from specctrl.proof.symbolic import flag, flag_term, settled, word, word_term
+from specctrl.proof.terms import Term, all_of, any_of, implies, when
 
 
 def same(left: Any, right: Any) -> Term:
@@ -116,9 +115,9 @@ def host_facts(host: Host) -> dict[str, Term]:
     bits = ((features.spec_ctrl, IBRS), (features.stibp, STIBP), (features.ssbd, SSBD),
             (features.rrsba_ctrl, RRSBA_DIS_S), (features.bhi_ctrl, BHI_DIS_S))
     return {
-        "a feature that enumerates a bit makes the processor accept it": z3.And(
-            [z3.Implies(flag_term(feature), subset(bit, host.writable)) for feature, bit in bits]),
-        "a host with the control has IBRS": z3.Implies(
+        "a feature that enumerates a bit makes the processor accept it": all_of(
+            [implies(flag_term(feature), subset(bit, host.writable)) for feature, bit in bits]),
+        "a host with the control has IBRS": implies(
             flag_term(host.spec_ctrl_shadow), flag_term(features.spec_ctrl)),
         "the processor accepts the host's own value": subset(host.spec_ctrl, host.writable),
     }
@@ -192,8 +191,8 @@ def vm_facts(vcpu: Vcpu) -> dict[str, Term]:
 
 def pair_is_valid(vcpu: Vcpu, mask: object, value: object) -> Term:
     """The term that a pair of userspace is one that this host accepted, or none."""
-    fits = z3.And(subset(value, mask), subset(value, vcpu.host.writable))
-    return z3.And(fits, z3.Or(flag_term(vcpu.cpu.has_control), z3.And(same(mask, 0), same(value, 0))))
+    fits = all_of(subset(value, mask), subset(value, vcpu.host.writable))
+    return all_of(fits, any_of(flag_term(vcpu.cpu.has_control), all_of(same(mask, 0), same(value, 0))))
 
 
 def exists(host: Host) -> Any:
@@ -205,13 +204,13 @@ def view_now(vcpu: Vcpu) -> Any:
     """The guest's view at this moment: where it may change without an exit, what the hardware keeps of it."""
     if not vcpu.in_guest:
         return vcpu.guest_view
-    kept = z3.If(flag_term(vcpu.cpu.has_control), word_term(vcpu.vmcs.spec_ctrl_shadow), word_term(vcpu.cpu.spec_ctrl))
-    return settled(z3.If(flag_term(vcpu.vmcs.intercept_write), word_term(vcpu.guest_view), kept))
+    kept = when(flag_term(vcpu.cpu.has_control), word_term(vcpu.vmcs.spec_ctrl_shadow), word_term(vcpu.cpu.spec_ctrl))
+    return settled(when(flag_term(vcpu.vmcs.intercept_write), word_term(vcpu.guest_view), kept))
 
 
 def announced(vcpu: Vcpu) -> Any:
     """Whether the guest is shown the report: CPUID, bit 63 and MSR_VIRTUAL_ENUMERATION, all three."""
-    return settled(z3.And(
+    return settled(all_of(
         flag_term(vcpu.cpuid.arch_capabilities),
         word_term(vcpu.arch_capabilities) & ARCH_CAP_VIRTUAL_ENUM != 0,
         word_term(vcpu.virtual_enumeration) & MITIGATION_CTRL_SUPPORT != 0,

@@ -3,17 +3,17 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import z3
-
 from specctrl.model.kvm.state import Loaded
 from specctrl.model.kvm.variant import Variant
 from specctrl.model.kvm.vcpu import Vcpu
 from specctrl.proof.any_vcpu import Numbers, any_vcpu, host_facts, vm_facts
-from specctrl.proof.induction import Refutation, Replay, replay
-from specctrl.proof.instrumented import watched
+from specctrl.proof.findings import Refutation
+from specctrl.proof.induction import Replay, replay
+from specctrl.proof.instrumented import instrumented
 from specctrl.proof.invariant import invariant
-from specctrl.proof.prove import move, stated
+from specctrl.proof.prove import MIGRATIONS, move, stated
 from specctrl.proof.symbolic import paths
+from specctrl.proof.terms import FALSE, TRUE
 from specctrl.proof.theorems import THEOREMS, Of
 
 
@@ -32,7 +32,7 @@ def replays(variant: Variant, refutations: list[Refutation]) -> dict[str, dict[s
         elif refutation.loaded is None:
             continue
         else:
-            again = (replay_migration if refutation.step.startswith("migration") else replay)(variant, refutation)
+            again = (replay_migration if refutation.step in MIGRATIONS else replay)(variant, refutation)
             assert again.in_invariant, refutation
             assert (refutation.claim, refutation.part) in again.failed, refutation
             lines = tell(refutation, changes(again))
@@ -47,26 +47,25 @@ def replays(variant: Variant, refutations: list[Refutation]) -> dict[str, dict[s
 
 def replay_theorem(variant: Variant, refutation: Refutation) -> None:
     """Perform what a theorem speaks of on plain integers; AssertionError if the part does not fail there too."""
-    machine, values, theorem = watched(variant), Numbers(refutation.values), THEOREMS[refutation.claim]
+    machine, values, theorem = instrumented(variant), Numbers(refutation.values), THEOREMS[refutation.claim]
     start = None if refutation.loaded is None else (refutation.loaded, refutation.in_guest)
     if start is not None and theorem.of is Of.INVARIANT:
         vcpu = any_vcpu(machine, values, *start)
         facts = (*host_facts(vcpu.host).values(), *invariant(vcpu).values())
-        assert all(z3.is_true(z3.simplify(term)) for term in facts), refutation
+        assert all(term is TRUE for term in facts), refutation
     ((_, owed),) = paths(lambda: stated(machine, theorem, start, values))
-    assert refutation.part in {item.part for item in owed if z3.is_false(z3.simplify(item.term))}, refutation
+    assert refutation.part in {item.part for item in owed if item.term is FALSE}, refutation
 
 
 def replay_migration(variant: Variant, refutation: Refutation) -> Replay:
     """The same for a migration: what is shown is the vCPU at the source, which a migration only reads."""
     assert refutation.loaded is not None
-    machine, values = watched(variant), Numbers(refutation.values)
+    machine, values = instrumented(variant), Numbers(refutation.values)
     vcpu = any_vcpu(machine, values, refutation.loaded, False)
     start = (*host_facts(vcpu.host).values(), *vm_facts(vcpu).values(), *invariant(vcpu).values())
-    nested_first = refutation.step.endswith("nested state first")
-    ((_, owed),) = paths(lambda: list(move(machine, vcpu, values, nested_first)))
-    failed = frozenset(("migration_is_identity", part) for part, term in owed if z3.is_false(z3.simplify(term)))
-    return Replay(vcpu, vcpu, failed, all(z3.is_true(z3.simplify(term)) for term in start))
+    ((_, owed),) = paths(lambda: list(move(machine, vcpu, values, MIGRATIONS[refutation.step])))
+    failed = frozenset(("migration_is_identity", part) for part, term in owed if term is FALSE)
+    return Replay(vcpu, vcpu, failed, all(term is TRUE for term in start))
 
 
 def tell(refutation: Refutation, changed: Iterable[tuple[str, int, int]]) -> list[str]:

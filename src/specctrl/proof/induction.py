@@ -4,12 +4,10 @@ The step is run, by the symbolic executor, from a vCPU that stands for every vCP
 the invariant must hold again, and so must the claims.  A claim that fails comes with a concrete vCPU in which it does.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
-
-import z3
 
 from specctrl.model import contract, posted
 from specctrl.model.contract import MODE, Contract
@@ -19,16 +17,32 @@ from specctrl.model.kvm.state import Loaded
 from specctrl.model.kvm.variant import Variant
 from specctrl.model.kvm.vcpu import Vcpu
 from specctrl.model.outcomes import HostFault, VmEntryFailed, VmxAbort, VmxInstructionError
-from specctrl.model.registers import BHI_DIS_S, IBRS, RRSBA_DIS_S, SSBD, STIBP
+from specctrl.model.registers import (
+    IA32_SPEC_CTRL,
+    MSR_VIRTUAL_MITIGATION_CTRL,
+    VALID_MITIGATION_ENUM,
+)
 from specctrl.proof import invariant as invariants
-from specctrl.proof.any_vcpu import Numbers, Solved, Symbols, abstract, any_vcpu, exists, host_facts, same, subset
+from specctrl.proof.any_vcpu import (
+    Numbers,
+    Solved,
+    Symbols,
+    abstract,
+    announced,
+    any_vcpu,
+    exists,
+    host_facts,
+    same,
+)
 from specctrl.proof.equations import Contradiction, solve
-from specctrl.proof.instrumented import Begun, watched
+from specctrl.proof.findings import Findings, Refutation, gather
+from specctrl.proof.instrumented import Begun, instrumented
 from specctrl.proof.invariant import Obligation, always, invariant
 from specctrl.proof.side_by_side import Seen
-from specctrl.proof.steps import Step, find_step
+from specctrl.proof.steps import HUNTS, Resets, Step, find_step
 from specctrl.proof.summaries import identity, summarized
-from specctrl.proof.symbolic import Flag, Term, Word, current, evaluate, failing, flag_term, paths, word_term
+from specctrl.proof.symbolic import Flag, current, flag_term, word_term
+from specctrl.proof.terms import FALSE, TRUE, Term, all_of, any_of, implies, not_, truth
 
 PURE = (
     (contract, "requested_bits"),
@@ -47,63 +61,23 @@ PURE = (
 """Pure functions that the proofs summarize, in each module that names them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refutation:
-    """A part of a claim that fails in a step, and the values of a vCPU and of the step in which it does."""
-
-    claim: str
-    part: str
-    step: str
-    values: dict[str, int | bool]
-    loaded: Loaded | None = None  # which VMCS is loaded before the step; None: there is no vCPU yet
-    in_guest: bool = False  # whether the guest runs before the step
-
-
-@dataclass(slots=True)
-class Result:
-    """What came of proofs: paths, the paths and obligations of each claim, and what failed."""
-
-    paths: int = 0
-    claim_paths: Counter[str] = field(default_factory=Counter)
-    obligations: Counter[str] = field(default_factory=Counter)
-    refutations: list[Refutation] = field(default_factory=list)
-
-    def count(self, owed: list[Obligation]) -> None:
-        """Count one path and what is owed on it."""
-        self.paths += 1
-        per_claim = Counter(obligation.claim for obligation in owed)
-        self.obligations += per_claim
-        self.claim_paths.update(per_claim.keys())
-
-    def add(self, other: "Result") -> None:
-        """Take the figures of another result into this one."""
-        self.paths += other.paths
-        self.claim_paths += other.claim_paths
-        self.obligations += other.obligations
-        self.refutations += other.refutations
-
-    def refuted(self) -> set[str]:
-        """The claims that failed somewhere."""
-        return {refutation.claim for refutation in self.refutations}
-
-
 def agree(left: object, right: object) -> Term:
     """The term that mechanism and contract showed the same."""
     if isinstance(left, str | Seen | None) or isinstance(right, str | Seen | None):
-        return z3.BoolVal(left is right)
+        return truth(left is right)
     return same(left, right)
 
 
-def perform_step(variant: Variant, step: Step, vcpu: Vcpu, values: Symbols) -> list[Obligation]:
+def perform_step(step: Step, vcpu: Vcpu, values: Symbols) -> list[Obligation]:
     """Run one step on a vCPU and its contract; what must hold then.  On words as on ints."""
     before, beside = abstract(vcpu), abstract(vcpu)
     bitmap = (vcpu.vmcs02.intercept_read, vcpu.vmcs02.intercept_write)
     try:
         seen = step.act(vcpu, beside, values)
     except (HostFault, VmxInstructionError, VmEntryFailed, VmxAbort) as failure:
-        return [Obligation("host_never_faults", type(failure).__name__, z3.BoolVal(False))]
+        return [Obligation("host_never_faults", type(failure).__name__, truth(False))]
     after = abstract(vcpu)
-    owed = [Obligation("host_never_faults", "no fault", z3.BoolVal(True)), *always(vcpu, after)]
+    owed = [Obligation("host_never_faults", "no fault", truth(True)), *always(vcpu, after)]
     owed += refinement(after, beside, seen)
     owed += [Obligation("saved_is_hardware", "exit", same(saved, register))
              for saved, register in getattr(vcpu, "exits", ())]
@@ -117,8 +91,8 @@ def perform_step(variant: Variant, step: Step, vcpu: Vcpu, values: Symbols) -> l
 
 def l2_bit(vcpu: Vcpu, now: bool, merged: bool) -> Term:
     """The term that a bit of vmcs02's bitmap is as merged last, or intercepts since KVM passes nothing through."""
-    taken_away = z3.And(flag_term(now), z3.Not(flag_term(vcpu.passthrough)))
-    return z3.Or(flag_term(now) == flag_term(merged), taken_away)
+    taken_away = all_of(flag_term(now), not_(flag_term(vcpu.passthrough)))
+    return any_of(flag_term(now) == flag_term(merged), taken_away)
 
 
 def refinement(after: Contract, beside: Contract, seen: tuple[object, object]) -> Iterator[Obligation]:
@@ -131,7 +105,7 @@ def refinement(after: Contract, beside: Contract, seen: tuple[object, object]) -
         ("report", same(after.report, beside.report)),
         ("what is offered", same(after.offered, beside.offered)),
         ("what is announced", flag_term(after.announced) == flag_term(beside.announced)),
-        ("mode", z3.And([same_mode(getattr(after, name), getattr(beside, name)) for name in MODE])),
+        ("mode", all_of([same_mode(getattr(after, name), getattr(beside, name)) for name in MODE])),
     ):
         yield Obligation("mechanism_refines_contract", part, term)
 
@@ -140,7 +114,7 @@ def same_mode(left: object, right: object) -> Term:
     """The term that a field of the mode is the same: a truth value, or what no operation computes."""
     if isinstance(left, bool | Flag) and isinstance(right, bool | Flag):
         return flag_term(left) == flag_term(right)
-    return z3.BoolVal(left is right)
+    return truth(left is right)
 
 
 def of_this_step(
@@ -151,85 +125,80 @@ def of_this_step(
     view_stays = same(after.guest_view, before.guest_view)
     if step.keeps_view:
         yield "view_survives", "view", view_stays
-    elif got in (Seen.FAULT, Seen.EXIT, Seen.REFUSED, Seen.BLOCKED) or (got is Seen.REFLECTED and step.name != "RSM"):
+    elif got in step.refusals:
         yield "view_survives", "refused: view", view_stays
-    reads = ("guest reads IA32_SPEC_CTRL", "an entry of L1's store list: IA32_SPEC_CTRL")
-    if step.name in reads and not isinstance(got, Seen):
-        yield "guest_reads_what_it_wrote", "value", same(got, before.guest_view)
-    if step.name == "KVM_GET_MSRS of IA32_SPEC_CTRL":
-        yield "get_msrs_is_the_view", "value", same(got, before.guest_view)
-    if (step.name.startswith("guest ") and "VIRTUAL" in step.name) or "read-only" in step.name:
+    if step.shows_view and not isinstance(got, Seen):
+        yield step.shows_view, "value", same(got, before.guest_view)
+    if step.is_gated:
         yield "virtual_msrs_are_gated", "outcome", agree(got, expected)
         newly = word_term(after.report) & ~word_term(before.report) & ~word_term(before.offered)
         yield "virtual_msrs_are_gated", "report", newly == 0
-    if step.name == "platform reset" or (step.name == "INIT" and got is Seen.DONE):
-        kept = z3.BoolVal(False) if step.name == "platform reset" else z3.Not(flag_term(vcpu.init_withdraws_report))
-        gone = z3.And(same(after.report, 0), same(vcpu.force_mask, before.user_mask),
+    if step.resets is not None and got is Seen.DONE:
+        withdraws = truth(step.resets is Resets.VIEW_AND_REPORT)
+        gone = all_of(same(after.report, 0), same(vcpu.force_mask, before.user_mask),
                       same(vcpu.force_value, before.user_value))
         yield "reset_leaves_userspace", "view", same(after.guest_view, 0)
-        yield "reset_leaves_userspace", "pair", z3.Or(kept, gone)
+        yield "reset_leaves_userspace", "pair", implies(any_of(withdraws, flag_term(vcpu.init_withdraws_report)), gone)
 
 
 # ---- running a proof
-
-
-def discharge(conditions: list[Term], owed: list[Obligation]) -> Iterator[tuple[Obligation, Any]]:
-    """The obligations that fail under the conditions, each with a model: all at once, one by one if there is one."""
-    given = {condition.get_id() for condition in conditions}
-    open_ = []
-    for obligation in owed:
-        term = z3.simplify(obligation.term)
-        if not z3.is_true(term) and term.get_id() not in given:
-            open_.append((obligation, term))
-    if not open_ or failing(conditions, [term for _, term in open_]) is None:
-        return
-    for obligation, term in open_:
-        model = failing(conditions, [term])
-        if model is not None:
-            yield obligation, model
 
 
 def cases(vcpu: Vcpu) -> Iterator[list[Term]]:
     """The cases that a proof takes one by one: the control or none, or no MSR; writes intercepted or not."""
     control, there = flag_term(vcpu.cpu.has_control), flag_term(exists(vcpu.host))
     intercepted = flag_term(vcpu.vmcs.intercept_write)
-    for case in ([control], [z3.Not(control), there], [z3.Not(there)]):
+    for case in ([control], [not_(control), there], [not_(there)]):
         if not vcpu.in_guest:
             yield case
         else:
             yield [*case, intercepted]
-            yield [*case, z3.Not(intercepted)]
+            yield [*case, not_(intercepted)]
 
 
-def starts(
-    variant: Variant, loaded: Loaded, in_guest: bool, more: Callable[[Vcpu], list[Term]] = lambda vcpu: []
-) -> Iterator[tuple[Solved, list[Term]]]:
-    """Each case of what a proof starts from: the values of a vCPU that has the invariant, and what they satisfy."""
-    vcpu = any_vcpu(variant, Symbols(), loaded, in_guest)
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One case of what a proof begins with: vCPUs in one place, what their values are, and what those satisfy."""
+
+    machine: Variant
+    loaded: Loaded
+    in_guest: bool
+    values: Solved
+    known: list[Term]
+
+    def vcpu(self) -> Vcpu:
+        """A vCPU that stands for all of them, anew on each path."""
+        assume_all(self.known)
+        return any_vcpu(self.machine, self.values, self.loaded, self.in_guest)
+
+
+def families(
+    machine: Variant, loaded: Loaded, in_guest: bool, more: Callable[[Vcpu], Iterable[Term]] = lambda _: ()
+) -> Iterator[Family]:
+    """All vCPUs that have the invariant, and more if it is given, case by case."""
+    vcpu = any_vcpu(machine, Symbols(), loaded, in_guest)
     known = [*more(vcpu), *host_facts(vcpu.host).values(), *invariant(vcpu).values()]
-    if variant.name == posted.RFC_V3.name:  # it has no form of the capability for a vCPU
+    if machine.name == posted.RFC_V3.name:  # it has no form of the capability for a vCPU
         known += [same(vcpu.user_mask, vcpu.vm.user_mask), same(vcpu.user_value, vcpu.vm.user_value)]
-        known.append(z3.Not(flag_term(vcpu.cpu.entry_loads_shadow)))  # nor need it be refuted under both assumptions
+        known.append(not_(flag_term(vcpu.cpu.entry_loads_shadow)))  # nor need it be refuted under both assumptions
     for case in cases(vcpu):
         try:
             solution, rest = solve([*case, *known])
         except Contradiction:
             continue
-        yield Solved(solution), rest
+        yield Family(machine, loaded, in_guest, Solved(solution), rest)
 
 
-def gather(
-    run: Callable[[], list[Obligation]], values: Solved, result: Result,
-    step: str, loaded: Loaded | None = None, in_guest: bool = False,
-) -> None:
-    """Run all paths and discharge what they owe; of each claim that fails, the first failure with simple numbers."""
-    for path, owed in paths(run):
-        result.count(owed)
-        refuted = result.refuted()
-        for failed, model in discharge(path.conditions, [item for item in owed if item.claim not in refuted]):
-            if failed.claim not in result.refuted():
-                concrete = numbers(path.conditions, failed, values, model)
-                result.refutations.append(Refutation(failed.claim, failed.part, step, concrete, loaded, in_guest))
+def of_each_family(
+    variant: Variant, step: str, loaded: Loaded, in_guest: bool, owed: Callable[[Family], list[Obligation]],
+    more: Callable[[Vcpu], Iterable[Term]] = lambda _: (),
+) -> Findings:
+    """What comes of ``owed``, which performs a step on a vCPU, for all vCPUs in one place."""
+    found = Findings()
+    with summarized(PURE):
+        for family in families(instrumented(variant), loaded, in_guest, more):
+            gather(partial(owed, family), family.values, found, step, loaded, in_guest)
+    return found
 
 
 def assume_all(known: list[Term]) -> None:
@@ -238,50 +207,33 @@ def assume_all(known: list[Term]) -> None:
         current().assume(term)
 
 
-def prove_step(variant: Variant, step: Step, loaded: Loaded, in_guest: bool) -> Result:
+def prove_step(variant: Variant, step: Step, loaded: Loaded, in_guest: bool) -> Findings:
     """One step from every state of the invariant with this VMCS loaded and the guest running or not."""
-    result, machine = Result(), watched(variant)
-    with summarized(PURE):
-        for values, known in starts(machine, loaded, in_guest):
-
-            def run(values: Solved = values, known: list[Term] = known) -> list[Obligation]:
-                assume_all(known)
-                return perform_step(machine, step, any_vcpu(machine, values, loaded, in_guest), values)
-
-            gather(run, values, result, step.name, loaded, in_guest)
-    return result
+    return of_each_family(variant, step.name, loaded, in_guest,
+                          lambda family: perform_step(step, family.vcpu(), family.values))
 
 
-def numbers(conditions: list[Term], failed: Obligation, values: Solved, model: Any) -> dict[str, int | bool]:
-    """Values with which an obligation fails: simpler ones, one after the other, as long as it fails."""
-    conditions = list(conditions)
-    for value in values.asked.values():
-        if not isinstance(value, Word | Flag):
-            continue
-        for simpler in simplifications(value):
-            if not evaluate(model, value):
-                break
-            better = failing([*conditions, simpler], [failed.term])
-            if better is not None:
-                conditions.append(simpler)
-                model = better
-    return {name: evaluate(model, value) for name, value in values.asked.items()}
+def hunt(variant: Variant, claim: str) -> Refutation | None:
+    """The steps of :data:`HUNTS`, if they break the claim from a state of the invariant.
 
+    Of a guest that accesses the MSR directly, was offered both bits of the report and has reported nothing.
+    """
+    step = HUNTS[claim]
 
-FAMILIAR = (IBRS, STIBP, SSBD, RRSBA_DIS_S, BHI_DIS_S)
-"""The bits that a counterexample is told in, if it can be."""
+    def direct(vcpu: Vcpu) -> list[Term]:
+        filtered = [flag_term(vcpu.vm.msr_filter.allows(msr, write))
+                    for msr in (IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL) for write in (False, True)]
+        return [flag_term(vcpu.cpu.has_control), flag_term(vcpu.passthrough), *filtered,
+                not_(flag_term(vcpu.vmcs01.intercept_write)), not_(flag_term(vcpu.vmcs01.intercept_read)),
+                not_(flag_term(vcpu.cpu.entry_loads_shadow)), same(vcpu.user_mask, 0),
+                same(vcpu.mitigation_ctrl, 0), flag_term(announced(vcpu)),
+                same(vcpu.mitigation_enum, VALID_MITIGATION_ENUM)]
 
+    def owed(family: Family) -> list[Obligation]:
+        return [item for item in perform_step(step, family.vcpu(), family.values) if item.claim == claim]
 
-def simplifications(value: Word | Flag) -> Iterator[Term]:
-    """What would make a value simpler: to be 0 or false, to have familiar bits only, to have few."""
-    if isinstance(value, Flag):
-        yield z3.Not(value.term)
-        return
-    yield value.term == 0
-    yield subset(value, sum(FAMILIAR))
-    yield subset(value, sum(FAMILIAR) | 1 << 31)
-    for bit in (*FAMILIAR[1:], IBRS):
-        yield value.term & bit == 0
+    found = of_each_family(variant, step.name, Loaded.VMCS01, True, owed, direct)
+    return next(iter(found.refutations), None)
 
 
 def own_state(vcpu: Vcpu) -> Any:
@@ -289,7 +241,7 @@ def own_state(vcpu: Vcpu) -> Any:
     return identity(tuple(getattr(vcpu, name) for name in Vcpu.__dataclass_fields__ if name != "vm"))
 
 
-def prove_beginning(variant: Variant, step: Step, loaded: Loaded, in_guest: bool) -> Result:
+def prove_beginning(variant: Variant, step: Step, loaded: Loaded, in_guest: bool) -> Findings:
     """That a step begins with the operation that it names, and with nothing before it."""
     def begins(vcpu: Any, values: Solved) -> bool:
         vcpu.stops_at = step.begins
@@ -299,15 +251,15 @@ def prove_beginning(variant: Variant, step: Step, loaded: Loaded, in_guest: bool
             return True
         return False
 
-    return prove_untouched(variant, (step.name, loaded, in_guest), "begins so", begins)
+    return prove_untouched(variant, step.name, loaded, in_guest, "begins so", begins)
 
 
-def prove_once(variant: Variant, loaded: Loaded, in_guest: bool) -> Result:
+def prove_once(variant: Variant, loaded: Loaded, in_guest: bool) -> Findings:
     """That KVM_RUN changes nothing while the guest runs, nor an exit while KVM runs.
 
     So what begins with it does the same from the place where it has been performed already.
     """
-    def again(vcpu: Any, _: Solved) -> bool:
+    def again(vcpu: Vcpu, _: Solved) -> bool:
         if in_guest:
             vcpu.run()
         else:
@@ -315,26 +267,20 @@ def prove_once(variant: Variant, loaded: Loaded, in_guest: bool) -> Result:
         return True
 
     name = "KVM_RUN again" if in_guest else "an exit again"
-    return prove_untouched(variant, (name, loaded, in_guest), "changes nothing", again)
+    return prove_untouched(variant, name, loaded, in_guest, "changes nothing", again)
 
 
 def prove_untouched(
-    variant: Variant, place: tuple[str, Loaded, bool], part: str, does: Callable[[Any, Solved], bool]
-) -> Result:
+    variant: Variant, step: str, loaded: Loaded, in_guest: bool, part: str, does: Callable[[Vcpu, Solved], bool]
+) -> Findings:
     """That this, done at any vCPU of the invariant in one place, comes true and leaves every field as it was."""
-    result, machine = Result(), watched(variant)
-    with summarized(PURE):
-        for values, known in starts(machine, *place[1:]):
+    def owed(family: Family) -> list[Obligation]:
+        vcpu = family.vcpu()
+        before = own_state(vcpu)
+        held = does(vcpu, family.values) and own_state(vcpu) == before
+        return [Obligation("invariant_holds_again", part, truth(held))]
 
-            def run(values: Solved = values, known: list[Term] = known) -> list[Obligation]:
-                assume_all(known)
-                vcpu = any_vcpu(machine, values, *place[1:])
-                before = own_state(vcpu)
-                held = does(vcpu, values) and own_state(vcpu) == before
-                return [Obligation("invariant_holds_again", part, z3.BoolVal(held))]
-
-            gather(run, values, result, *place)
-    return result
+    return of_each_family(variant, step, loaded, in_guest, owed)
 
 
 # ---- replay
@@ -352,7 +298,7 @@ class Replay:
 
 def replay(variant: Variant, refutation: Refutation) -> Replay:
     """Build the vCPU of a refutation from its numbers, perform the step, and evaluate the same claims."""
-    machine, values = watched(variant), Numbers(refutation.values)
+    machine, values = instrumented(variant), Numbers(refutation.values)
 
     assert refutation.loaded is not None, "only a step of a vCPU can be replayed"
     loaded = refutation.loaded
@@ -362,6 +308,6 @@ def replay(variant: Variant, refutation: Refutation) -> Replay:
 
     before, after = make(), make()
     start = (*host_facts(before.host).values(), *invariant(before).values())
-    owed = perform_step(machine, find_step(refutation.step), after, values)
-    failed = frozenset((item.claim, item.part) for item in owed if z3.is_false(z3.simplify(item.term)))
-    return Replay(before, after, failed, all(z3.is_true(z3.simplify(term)) for term in start))
+    owed = perform_step(find_step(refutation.step), after, values)
+    failed = frozenset((item.claim, item.part) for item in owed if item.term is FALSE)
+    return Replay(before, after, failed, all(term is TRUE for term in start))

@@ -1,4 +1,4 @@
-"""The variant's vCPU as a proof watches it: it notes what the claims speak of, and summarizes what only costs paths."""
+"""The variant's vCPU with instruments: it notes what the claims speak of, and summarizes what only costs paths."""
 
 from collections.abc import Callable
 from copy import copy
@@ -111,7 +111,7 @@ class Begun(Exception):
 
 
 @cache
-def watched(variant: Variant) -> Variant:
+def instrumented(variant: Variant) -> Variant:
     """The variant, with vCPUs that note what the claims speak of; they do what the variant's do."""
     base: Any = variant.vcpu
     made: dict[Any, Any] = {}
@@ -131,7 +131,7 @@ def watched(variant: Variant) -> Variant:
             made[key] = (copy_of(vcpu), summarize(lambda: performed(method, copy_of(vcpu))))
         return made[key][1]
 
-    class Watched(base):  # type: ignore[misc]  # the variant's own class
+    class Instrumented(base):  # type: ignore[misc]  # the variant's own class
         __slots__ = ("exits", "merged", "refusal", "stops_at")
 
         def run(self) -> None:
@@ -187,6 +187,6 @@ def watched(variant: Variant) -> Variant:
                 self.refusal = refused.reason
                 raise
 
-    return Variant(variant.name, variant.processor, variant.vmcs, variant.vm, Watched)
+    return Variant(variant.name, variant.processor, variant.vmcs, variant.vm, Instrumented)
 
 

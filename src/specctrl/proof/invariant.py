@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import z3
-
 from specctrl.model.contract import Contract, requested_bits
 from specctrl.model.kvm.vcpu import Vcpu
 from specctrl.model.parts import Host
@@ -20,7 +18,8 @@ from specctrl.model.registers import (
 )
 from specctrl.model.words import merge, overlay
 from specctrl.proof.any_vcpu import exists, pair_is_valid, same, subset, view_now
-from specctrl.proof.symbolic import Term, flag_term, settled, word_term
+from specctrl.proof.symbolic import flag_term, settled, word_term
+from specctrl.proof.terms import Term, all_of, any_of, implies, not_, when
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,52 +39,52 @@ def invariant(vcpu: Vcpu) -> dict[str, Term]:
     effective = merge(view, mask, value)
     bitmaps = (vcpu.vmcs01.intercept_read, vcpu.vmcs01.intercept_write,
                vcpu.vmcs02.intercept_read, vcpu.vmcs02.intercept_write)
-    direct = z3.Or(flag_term(vcpu.passthrough), *(z3.Not(flag_term(intercepted)) for intercepted in bitmaps))
-    safe = z3.And(flag_term(vcpu.cpuid.spec_ctrl), there, z3.Or(control, same(mask, 0)))
-    accepted = z3.If(there, subset(effective, host.writable), z3.And(same(view, 0), same(vcpu.saved, 0)))
+    direct = any_of(flag_term(vcpu.passthrough), *(not_(flag_term(intercepted)) for intercepted in bitmaps))
+    safe = all_of(flag_term(vcpu.cpuid.spec_ctrl), there, any_of(control, same(mask, 0)))
+    accepted = when(there, subset(effective, host.writable), all_of(same(view, 0), same(vcpu.saved, 0)))
     parts = {
         "the processor is the host's, and the control is 1 in both VMCSs exactly where it exists":
             belongs_to_host(vcpu),
-        "KVM's VMCSs use a bitmap, none of their MSR areas has the MSR, and neither control that loads it is 1": z3.And(
+        "KVM's VMCSs use a bitmap, none of their MSR areas has the MSR, and neither control that loads it is 1": all_of(
             [own_controls(vmcs) for vmcs in (vcpu.vmcs01, vcpu.vmcs02)]),
-        "vmcs01 intercepts exactly the directions that KVM does not pass through or the filter denies": z3.And(
-            [flag_term(intercepted) == z3.Not(z3.And(
+        "vmcs01 intercepts exactly the directions that KVM does not pass through or the filter denies": all_of(
+            [flag_term(intercepted) == not_(all_of(
                 flag_term(vcpu.passthrough), flag_term(vcpu.vm.msr_filter.allows(IA32_SPEC_CTRL, write=write))))
              for intercepted, write in ((vcpu.vmcs01.intercept_read, False), (vcpu.vmcs01.intercept_write, True))]),
-        "where KVM does not pass the MSR through, vmcs02 intercepts it too": z3.Implies(
-            z3.Not(flag_term(vcpu.passthrough)),
-            z3.And(flag_term(vcpu.vmcs02.intercept_read), flag_term(vcpu.vmcs02.intercept_write))),
-        "the pair in force is userspace's with the report on top": z3.And(
+        "where KVM does not pass the MSR through, vmcs02 intercepts it too": implies(
+            not_(flag_term(vcpu.passthrough)),
+            all_of(flag_term(vcpu.vmcs02.intercept_read), flag_term(vcpu.vmcs02.intercept_write))),
+        "the pair in force is userspace's with the report on top": all_of(
             same(vcpu.force_mask, mask), same(vcpu.force_value, value)),
         "userspace's value lies in its mask and in what the processor accepts; without the control there is no pair":
             pair_is_valid(vcpu, vcpu.user_mask, vcpu.user_value),
-        "the virtual MSRs have no reserved bit": z3.And(
+        "the virtual MSRs have no reserved bit": all_of(
             subset(vcpu.mitigation_ctrl, VALID_MITIGATION_CTRL), subset(vcpu.mitigation_enum, VALID_MITIGATION_ENUM),
             subset(vcpu.virtual_enumeration, VALID_ENUMERATION)),
         "the processor accepts the effective value; without the MSR view and saved value are 0": accepted,
         "the guest accesses the MSR directly only if its CPUID shows it, and the control is there or nothing is forced":
-            z3.Implies(direct, safe),
+            implies(direct, safe),
         "without the control KVM passes the MSR through to a guest that is shown it and whose view is not 0, unless "
-        "something is forced": z3.Implies(
-            z3.And(there, z3.Not(control), flag_term(vcpu.cpuid.spec_ctrl), same(mask, 0), z3.Not(same(view, 0))),
+        "something is forced": implies(
+            all_of(there, not_(control), flag_term(vcpu.cpuid.spec_ctrl), same(mask, 0), not_(same(view, 0))),
             flag_term(vcpu.passthrough)),
-        "with the control, the loaded VMCS has the mask in force": z3.Implies(
+        "with the control, the loaded VMCS has the mask in force": implies(
             control, same(vcpu.vmcs.spec_ctrl_mask, mask)),
-        "with the control, the loaded SHADOW is the guest's view": z3.Implies(
+        "with the control, the loaded SHADOW is the guest's view": implies(
             control, same(vcpu.vmcs.spec_ctrl_shadow, view)),
     }
     if vcpu.level == 1:
-        parts["an entry of L1 that was emulated but not performed waits in L2 only"] = z3.Not(
+        parts["an entry of L1 that was emulated but not performed waits in L2 only"] = not_(
             flag_term(vcpu.nested_run_pending))
     if vcpu.in_guest:
         parts["while the guest runs, the processor holds the effective value"] = same(
             vcpu.cpu.spec_ctrl, either(there, effective, 0))
-        parts["while the guest runs with writes intercepted, the saved value is the processor's"] = z3.Implies(
+        parts["while the guest runs with writes intercepted, the saved value is the processor's"] = implies(
             flag_term(vcpu.vmcs.intercept_write), same(vcpu.saved, vcpu.cpu.spec_ctrl))
-        parts["while the guest runs, no merge of L2's bitmap waits"] = z3.Not(flag_term(vcpu.bitmap_merge_pending))
+        parts["while the guest runs, no merge of L2's bitmap waits"] = not_(flag_term(vcpu.bitmap_merge_pending))
     else:
         parts["while KVM runs, the processor holds the host's value"] = same(vcpu.cpu.spec_ctrl, host.spec_ctrl)
-        parts["while KVM runs, the saved value is the effective one"] = z3.Implies(there, same(vcpu.saved, effective))
+        parts["while KVM runs, the saved value is the effective one"] = implies(there, same(vcpu.saved, effective))
     return parts
 
 
@@ -93,7 +92,7 @@ def belongs_to_host(vcpu: Vcpu) -> Term:
     """The term that the processor is one of the host's, and both VMCSs have the control where it has it."""
     host, cpu = vcpu.host, vcpu.cpu
     control = flag_term(host.spec_ctrl_shadow)
-    return z3.And(
+    return all_of(
         same(cpu.writable, host.writable), flag_term(cpu.has_spec_ctrl) == flag_term(exists(host)),
         *(flag_term(has) == control for has in (
             cpu.has_control, vcpu.vmcs01.virtualize_spec_ctrl, vcpu.vmcs02.virtualize_spec_ctrl)))
@@ -102,12 +101,12 @@ def belongs_to_host(vcpu: Vcpu) -> Term:
 def own_controls(vmcs: Vmcs) -> Term:
     """The term that a VMCS of KVM's has a bitmap, no MSR area, and neither control "load IA32_SPEC_CTRL"."""
     areas = (vmcs.entry_load, vmcs.exit_store, vmcs.exit_load, vmcs.load_on_entry, vmcs.load_on_exit)
-    return z3.And(flag_term(vmcs.use_msr_bitmap), *(z3.Not(flag_term(area)) for area in areas))
+    return all_of(flag_term(vmcs.use_msr_bitmap), *(not_(flag_term(area)) for area in areas))
 
 
 def either(condition: Term, then: object, otherwise: object) -> object:
     """A word that depends on a condition."""
-    return settled(z3.If(condition, word_term(then), word_term(otherwise)))
+    return settled(when(condition, word_term(then), word_term(otherwise)))
 
 
 def always(vcpu: Vcpu, after: Contract) -> list[Obligation]:
@@ -126,7 +125,7 @@ def always(vcpu: Vcpu, after: Contract) -> list[Obligation]:
         ("nothing_else_is_forced", differs & ~named_by_someone(after) == 0),
         ("userspace_wins", register & user_mask == user_value & user_mask),
     ):
-        owed.append(Obligation(claim, "register", z3.Implies(there, term)))
+        owed.append(Obligation(claim, "register", implies(there, term)))
     return owed
 
 
@@ -140,22 +139,22 @@ def named_by_someone(contract: Contract) -> Term:
     report = word_term(contract.report)
     bits = word_term(contract.user_mask)
     for asked, bit, _ in askings(contract.host):
-        bits = bits | z3.If(report & asked != 0, word_term(bit), word_term(0))
+        bits = bits | when(report & asked != 0, word_term(bit), word_term(0))
     return bits
 
 
 def askings(host: Host) -> tuple[tuple[int, int, Term], ...]:
     """The report's bits, the bit that each asks for, and whether the host can deliver it; no formula of the rules."""
     features = host.features
-    bhi = z3.And(flag_term(features.bhi_ctrl), z3.Not(flag_term(features.bhi_no)))
-    rrsba = z3.And(flag_term(features.rrsba_ctrl), flag_term(features.rrsba))
+    bhi = all_of(flag_term(features.bhi_ctrl), not_(flag_term(features.bhi_no)))
+    rrsba = all_of(flag_term(features.rrsba_ctrl), flag_term(features.rrsba))
     return (BHB_CLEAR_SEQ_S_USED, BHI_DIS_S, bhi), (RETPOLINE_S_USED, RRSBA_DIS_S, rrsba)
 
 
 def report_in_force(contract: Contract, register: Term) -> Term:
     """A deliverable report that userspace does not mask is in the register, written without the formulas."""
     report, unmasked = word_term(contract.report), ~word_term(contract.user_mask)
-    return z3.And([
-        z3.Implies(z3.And(deliverable, report & asked != 0, unmasked & bit != 0), register & bit != 0)
+    return all_of([
+        implies(all_of(deliverable, report & asked != 0, unmasked & bit != 0), register & bit != 0)
         for asked, bit, deliverable in askings(contract.host)
     ])

@@ -8,20 +8,18 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import z3
-
 from specctrl.model.contract import Contract, ReportKeptBy
 from specctrl.model.exposure import bhi_protection, rrsba_protection
 from specctrl.model.guest import BhbSequence, Kernel, Software, choose, wanted_report
 from specctrl.model.parts import Features, Host
 from specctrl.model.registers import BHI_DIS_S, RRSBA_DIS_S
 from specctrl.proof.any_vcpu import Symbols, any_host, same
-from specctrl.proof.induction import PURE, Refutation, Result, assume_all, discharge
-from specctrl.proof.invariant import Obligation
-from specctrl.proof.report_keepers import any_contract, outcome
+from specctrl.proof.findings import Findings
+from specctrl.proof.induction import assume_all
+from specctrl.proof.report_keepers import Comparison, any_contract, outcome, prove_each
 from specctrl.proof.side_by_side import perform
-from specctrl.proof.summaries import summarized
-from specctrl.proof.symbolic import assume, flag_term, paths, word_term
+from specctrl.proof.symbolic import assume, flag_term, word_term
+from specctrl.proof.terms import all_of, any_of, not_, truth
 
 LEVELLED = Features(spec_ctrl=True, arch_capabilities=True)
 """The CPUID of a guest in a mixed pool: it shows no control that could replace the software."""
@@ -45,11 +43,11 @@ def deliverable(host: Host, kept_by: ReportKeptBy, bit: int) -> Any:
     """The term that this host can deliver the bit; in userspace's hands only with the control."""
     features = host.features
     if bit == BHI_DIS_S:
-        possible = z3.And(flag_term(features.bhi_ctrl), z3.Not(flag_term(features.bhi_no)))
+        possible = all_of(flag_term(features.bhi_ctrl), not_(flag_term(features.bhi_no)))
     else:
-        possible = z3.And(flag_term(features.rrsba_ctrl), flag_term(features.rrsba))
+        possible = all_of(flag_term(features.rrsba_ctrl), flag_term(features.rrsba))
     if kept_by is ReportKeptBy.USERSPACE:
-        possible = z3.And(possible, flag_term(host.spec_ctrl_shadow))
+        possible = all_of(possible, flag_term(host.spec_ctrl_shadow))
     return possible
 
 
@@ -66,13 +64,13 @@ def protected(kept_by: ReportKeptBy, kernel: Kernel, values: Symbols) -> Iterato
     bit = RRSBA_DIS_S if kernel.retpoline else BHI_DIS_S
     assume_all([
         deliverable(vcpu.host, kept_by, bit),
-        z3.Or(word_term(vcpu.user_mask) & bit == 0, word_term(vcpu.user_value) & bit != 0),
+        any_of(word_term(vcpu.user_mask) & bit == 0, word_term(vcpu.user_value) & bit != 0),
     ])
     software = reported(kernel, vcpu)
     effective = vcpu.effective()
     bhi, rrsba = bhi_protection(vcpu.host, effective, software), rrsba_protection(vcpu.host, effective, software)
-    yield "BHI", z3.BoolVal(bhi.name != "NOTHING")
-    yield "RRSBA", z3.BoolVal(rrsba.name != "NOTHING")
+    yield "BHI", truth(bhi.name != "NOTHING")
+    yield "RRSBA", truth(rrsba.name != "NOTHING")
 
 
 KEEPS: dict[str, Callable[[Contract, Symbols], object]] = {
@@ -92,26 +90,11 @@ def keeps_report(kept_by: ReportKeptBy, step: str, values: Symbols) -> Iterator[
     yield "report", same(vcpu.report, before)
 
 
-def prove_protection(keepers: tuple[ReportKeptBy, ...] = KEEPERS) -> Result:
+def prove_protection(keepers: tuple[ReportKeptBy, ...] = KEEPERS) -> Findings:
     """Both claims, for these keepers."""
-    result = Result()
-    runs: list[tuple[str, str, Callable[[Symbols], Iterator[tuple[str, Any]]]]] = []
-    for keeper in keepers:
-        for name, kernel in KERNELS.items():
-            step = f"{keeper.value}: {name}"
-            runs.append(("reporting_guest_is_protected", step, partial(protected, keeper, kernel)))
-        for step in KEEPS:
-            runs.append(("only_the_guest_withdraws", f"{keeper.value}: {step}", partial(keeps_report, keeper, step)))
-    with summarized(PURE):
-        for claim, name, run in runs:
-
-            def owed(claim: str = claim, name: str = name, run: Any = run) -> list[Obligation]:
-                return [Obligation(claim, f"{name}: {part}", term) for part, term in run(Symbols())]
-
-            for path, found in paths(owed):
-                result.count(found)
-                for failed, model in discharge(path.conditions, found):
-                    numbers = {str(each): z3.is_true(model[each]) if z3.is_bool(model[each]) else model[each].as_long()
-                               for each in model}
-                    result.refutations.append(Refutation(failed.claim, failed.part, name, numbers))
-    return result
+    compared = [Comparison("reporting_guest_is_protected", f"{keeper.value}: {name}",
+                           partial(protected, keeper, kernel))
+                for keeper in keepers for name, kernel in KERNELS.items()]
+    compared += [Comparison("only_the_guest_withdraws", f"{keeper.value}: {step}", partial(keeps_report, keeper, step))
+                 for keeper in keepers for step in KEEPS]
+    return prove_each(compared)

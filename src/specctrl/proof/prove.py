@@ -1,13 +1,13 @@
 """All proofs of a variant: every step of the induction, its first state, migration, the keepers; and refutations."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-
-import z3
 
 from specctrl.model import contract
 from specctrl.model.kvm.state import Loaded
@@ -15,14 +15,12 @@ from specctrl.model.kvm.variant import SPEC, Assumptions, Variant
 from specctrl.model.kvm.vcpu import Vcpu
 from specctrl.model.outcomes import Errno, Outcome, VmEntryFailed, VmxInstructionError
 from specctrl.model.parts import Features
-from specctrl.model.registers import VALID_MITIGATION_ENUM
 from specctrl.model.variants import VARIANTS
 from specctrl.model.vmm.migration import MsrsRefused, Plan, migrate
 from specctrl.proof.any_vcpu import (
     Solved,
     Symbols,
     abstract,
-    announced,
     any_host,
     any_vcpu,
     host_facts,
@@ -30,40 +28,38 @@ from specctrl.proof.any_vcpu import (
     vm_facts,
 )
 from specctrl.proof.claims import CLAIMS
+from specctrl.proof.findings import Findings, Refutation, gather
 from specctrl.proof.induction import (
     PURE,
-    Refutation,
-    Result,
+    Family,
     assume_all,
-    discharge,
-    gather,
-    numbers,
+    hunt,
+    of_each_family,
     own_state,
-    perform_step,
     prove_beginning,
     prove_once,
     prove_step,
-    starts,
 )
-from specctrl.proof.instrumented import watched
+from specctrl.proof.instrumented import instrumented
 from specctrl.proof.invariant import Obligation, invariant
 from specctrl.proof.protection import prove_protection
 from specctrl.proof.report_keepers import prove_keepers
-from specctrl.proof.steps import STEPS, THEN, find_step
+from specctrl.proof.steps import HUNTS, STEPS
 from specctrl.proof.summaries import summarized
-from specctrl.proof.symbolic import Infeasible, Term, assume, flag_term, paths, word_term
+from specctrl.proof.symbolic import Infeasible, assume, flag_term, paths
+from specctrl.proof.terms import Term, all_of, truth
 from specctrl.proof.theorems import THEOREMS, Of, Start, Theorem
 from specctrl.proof.theorems.statement import equal
 
 
-def prove_first_state(variant: Variant) -> Result:
+def prove_first_state(variant: Variant) -> Findings:
     """KVM_CREATE_VCPU on any host, for any guest CPUID, under any pair that KVM_ENABLE_CAP lets pass."""
     values = Solved({})
 
-    def run() -> list[Obligation]:
+    def owed() -> list[Obligation]:
         host = any_host(values, "host")
         assume_all(list(host_facts(host).values()))
-        machine = watched(variant)
+        machine = instrumented(variant)
         vm = machine.make_vm(host)
         if values.flag("capability"):
             try:
@@ -74,30 +70,26 @@ def prove_first_state(variant: Variant) -> Result:
         vcpu = machine.make_vcpu(vm, cpuid, Assumptions())
         return [Obligation("first_state", part, term) for part, term in invariant(vcpu).items()]
 
-    result = Result()
+    found = Findings()
     with summarized(PURE):
-        gather(run, values, result, "KVM_CREATE_VCPU")
-    return result
+        gather(owed, values, found, "KVM_CREATE_VCPU")
+    return found
 
 
-def prove_migration(variant: Variant, loaded: Loaded, nested_first: bool) -> Result:
+MIGRATIONS: dict[str, bool] = {"migration, nested state first": True, "migration, MSRs first": False}
+"""Each order of restoring a vCPU, as a step: whether the nested state is restored first."""
+
+
+def prove_migration(variant: Variant, step: str, loaded: Loaded) -> Findings:
     """A move to any other host: what arrives has the invariant and is the same for the guest.
 
     It begins, as every ioctl does, after an exit.
     """
-    result, machine = Result(), watched(variant)
-    order = "nested state first" if nested_first else "MSRs first"
-    with summarized(PURE):
-        for values, known in starts(machine, loaded, False, lambda vcpu: list(vm_facts(vcpu).values())):
+    def owed(family: Family) -> list[Obligation]:
+        moved = move(family.machine, family.vcpu(), family.values, MIGRATIONS[step])
+        return [Obligation("migration_is_identity", part, term) for part, term in moved]
 
-            def run(values: Solved = values, known: list[Term] = known) -> list[Obligation]:
-                assume_all(known)
-                vcpu = any_vcpu(machine, values, loaded, False)
-                return [Obligation("migration_is_identity", part, term)
-                        for part, term in move(machine, vcpu, values, nested_first)]
-
-            gather(run, values, result, f"migration, {order}", loaded)
-    return result
+    return of_each_family(variant, step, loaded, False, owed, lambda vcpu: vm_facts(vcpu).values())
 
 
 def move(variant: Variant, vcpu: Vcpu, values: Symbols, nested_first: bool) -> Iterator[tuple[str, Term]]:
@@ -114,21 +106,21 @@ def move(variant: Variant, vcpu: Vcpu, values: Symbols, nested_first: bool) -> I
         allowed = allowed and contract.can_force(destination, source.user_mask, source.user_value)
     if vcpu.vmx_operation and not destination.nested:
         allowed = False
-    yield "outcome", flag_term(allowed) == z3.BoolVal(bool(moved))
-    yield "the source is as it was", z3.BoolVal(own_state(vcpu) == own)
+    yield "outcome", flag_term(allowed) == truth(bool(moved))
+    yield "the source is as it was", truth(own_state(vcpu) == own)
     if moved:
         after = abstract(moved[0])
         yield from invariant(moved[0]).items()
         for name in ("guest_view", "report", "user_mask", "user_value"):
             yield name, same(getattr(after, name), getattr(before, name))
-        yield "level", z3.BoolVal(after.level == before.level)
-        yield "the VM's pair", z3.And(same(vm.user_mask, source.user_mask), same(vm.user_value, source.user_value))
+        yield "level", truth(after.level == before.level)
+        yield "the VM's pair", all_of(same(vm.user_mask, source.user_mask), same(vm.user_value, source.user_value))
         for name in ("arch_capabilities", "virtual_enumeration", "mitigation_enum"):
             yield name, same(getattr(moved[0], name), getattr(vcpu, name))
-        yield "the mode", z3.And(equal(moved[0].save_nested(), vcpu.save_nested()), equal(moved[0].cpuid, vcpu.cpuid))
-        yield "the VM's filter and exit reasons", z3.And(
-            z3.BoolVal(vm.msr_filter is source.msr_filter), same(vm.exit_reasons, source.exit_reasons))
-        yield "it has not run there", z3.BoolVal(moved[0].has_run is False)
+        yield "the mode", all_of(equal(moved[0].save_nested(), vcpu.save_nested()), equal(moved[0].cpuid, vcpu.cpuid))
+        yield "the VM's filter and exit reasons", all_of(
+            truth(vm.msr_filter is source.msr_filter), same(vm.exit_reasons, source.exit_reasons))
+        yield "it has not run there", truth(moved[0].has_run is False)
 
 
 def invariant_parts() -> list[str]:
@@ -145,56 +137,55 @@ def invariant_parts() -> list[str]:
     return list(found)
 
 
-def prove_not_empty(variant: Variant) -> Result:
-    """No proof is vacuous: the invariant has states in each mode that matters, with a report, a mask and a view."""
-    result, machine = Result(), watched(variant)
-    for loaded in Loaded:
-        for in_guest in (False, True):
-            for control in (False, True):
+def has_states(machine: Variant, loaded: Loaded, in_guest: bool, control: bool) -> bool:
+    """Whether the invariant has states here, with a report, a mask and a view."""
+    def run() -> None:
+        vcpu = any_vcpu(machine, Symbols(), loaded, in_guest)
+        assume_all([*host_facts(vcpu.host).values(), *vm_facts(vcpu).values(), *invariant(vcpu).values(),
+                    flag_term(vcpu.cpu.has_control) == truth(control)])
+        for value in (vcpu.mitigation_ctrl, vcpu.force_mask, vcpu.guest_view):
+            assume(value != 0)
 
-                def run(loaded: Loaded = loaded, in_guest: bool = in_guest, control: bool = control) -> bool:
-                    vcpu = any_vcpu(machine, Symbols(), loaded, in_guest)
-                    assume_all([*host_facts(vcpu.host).values(), *vm_facts(vcpu).values(), *invariant(vcpu).values(),
-                                flag_term(vcpu.cpu.has_control) == z3.BoolVal(control)])
-                    for value in (vcpu.mitigation_ctrl, vcpu.force_mask, vcpu.guest_view):
-                        assume(value != 0)
-                    return True
-
-                with summarized(PURE):
-                    found = any(True for _ in paths(run))
-                name = f"{loaded.name.lower()}, guest runs: {in_guest}, control: {control}"
-                result.count([Obligation("invariant_is_not_empty", name, z3.BoolVal(found))])
-                if not found:
-                    result.refutations.append(Refutation("invariant_is_not_empty", name, "", {}))
-    return result
-
-
-def prove_theorem(variant: Variant, theorem: Theorem) -> Result:
-    """One operation, from every state of which the theorem speaks."""
-    result, machine = Result(), watched(variant)
     with summarized(PURE):
-        for start, values, known in beginnings(machine, theorem):
-
-            def run(
-                start: Start | None = start, values: Solved = values, known: list[Term] = known
-            ) -> list[Obligation]:
-                assume_all(known)
-                return stated(machine, theorem, start, values)
-
-            loaded, in_guest = start or (None, False)
-            gather(run, values, result, theorem.name, loaded, in_guest)
-    return result
+        return any(True for _ in paths(run))
 
 
-def beginnings(machine: Variant, theorem: Theorem) -> Iterator[tuple[Start | None, Solved, list[Term]]]:
-    """Each situation that a theorem speaks of: the values of its states, and what they satisfy."""
+def prove_not_empty(variant: Variant) -> Findings:
+    """No proof is vacuous: the invariant has states in each mode that matters."""
+    found, machine = Findings(), instrumented(variant)
+    for loaded, in_guest, control in product(Loaded, (False, True), (False, True)):
+        there = has_states(machine, loaded, in_guest, control)
+        name = f"{loaded.name.lower()}, guest runs: {in_guest}, control: {control}"
+        found.count([Obligation("invariant_is_not_empty", name, truth(there))])
+        if not there:
+            found.refutations.append(Refutation("invariant_is_not_empty", name, "", {}))
+    return found
+
+
+def prove_theorem(variant: Variant, theorem: Theorem) -> Findings:
+    """One operation, from every state of which the theorem speaks."""
+    found = Findings()
     if theorem.of is Of.NONE:
-        yield None, Solved({}), []
+        found.add(prove_from(variant, theorem, None))
     for start in theorem.starts:
-        if theorem.of is Of.ANY:
-            yield start, Solved({}), []
-        else:
-            yield from ((start, values, known) for values, known in starts(machine, *start))
+        found.add(of_each_family(variant, theorem.name, *start, partial(stated_of, theorem))
+                  if theorem.of is Of.INVARIANT else prove_from(variant, theorem, start))
+    return found
+
+
+def prove_from(variant: Variant, theorem: Theorem, start: Start | None) -> Findings:
+    """A theorem from one situation, whatever the words and flags are there; None: from none."""
+    found, values = Findings(), Solved({})
+    with summarized(PURE):
+        gather(lambda: stated(instrumented(variant), theorem, start, values), values, found, theorem.name,
+               *(start or (None, False)))
+    return found
+
+
+def stated_of(theorem: Theorem, family: Family) -> list[Obligation]:
+    """What a theorem says at the end of a path, of vCPUs that have the invariant."""
+    assume_all(family.known)
+    return stated(family.machine, theorem, (family.loaded, family.in_guest), family.values)
 
 
 def stated(machine: Variant, theorem: Theorem, start: Start | None, values: Symbols) -> list[Obligation]:
@@ -203,122 +194,79 @@ def stated(machine: Variant, theorem: Theorem, start: Start | None, values: Symb
     try:
         return [Obligation(theorem.name, part, term) for part, term in theorem.run(about, values)]
     except (Outcome, VmxInstructionError, VmEntryFailed) as failure:  # where the theorem knows of no failure
-        return [Obligation(theorem.name, type(failure).__name__, z3.BoolVal(False))]
-
-
-# ---- refutations that take more than one step
-
-HUNTS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("host_value_after_exit", (
-        "guest writes MSR_VIRTUAL_MITIGATION_CTRL", "guest writes IA32_SPEC_CTRL", "VM exit to KVM")),
-    ("saved_is_hardware", (
-        "guest writes MSR_VIRTUAL_MITIGATION_CTRL", "guest writes IA32_SPEC_CTRL", "VM exit to KVM")),
-    ("userspace_wins", ("guest writes IA32_SPEC_CTRL",)),
-)
-"""Claims that the posted code keeps in one step from the invariant and breaks in a few: claim and steps."""
-
-
-def hunt(variant: Variant, claim: str, names: tuple[str, ...]) -> Refutation | None:
-    """The first state of the invariant from which these steps break the claim.
-
-    Of a guest that accesses the MSR directly, was offered both bits of the report and has reported nothing.
-    """
-    machine, step = watched(variant), find_step(THEN.join(names))
-
-    def direct(vcpu: Vcpu) -> list[Term]:
-        filtered = [flag_term(vcpu.vm.msr_filter.allows(msr, write)) for msr in (0x48, 0x5000_0002)
-                    for write in (False, True)]
-        return [flag_term(vcpu.cpu.has_control), flag_term(vcpu.passthrough), *filtered,
-                z3.Not(flag_term(vcpu.vmcs01.intercept_write)), z3.Not(flag_term(vcpu.vmcs01.intercept_read)),
-                z3.Not(flag_term(vcpu.cpu.entry_loads_shadow)), word_term(vcpu.user_mask) == 0,
-                word_term(vcpu.mitigation_ctrl) == 0, flag_term(announced(vcpu)),
-                word_term(vcpu.mitigation_enum) == VALID_MITIGATION_ENUM]
-
-    with summarized(PURE):
-        for values, known in starts(machine, Loaded.VMCS01, True, direct):
-
-            def run(values: Solved = values, known: list[Term] = known) -> list[Obligation]:
-                assume_all(known)
-                return perform_step(machine, step, any_vcpu(machine, values, Loaded.VMCS01, True), values)
-
-            for path, owed in paths(run):
-                of_claim = [obligation for obligation in owed if obligation.claim == claim]
-                for failed, model in discharge(path.conditions, of_claim):
-                    concrete = numbers(path.conditions, failed, values, model)
-                    return Refutation(claim, failed.part, step.name, concrete, Loaded.VMCS01, True)
-    return None
+        return [Obligation(theorem.name, type(failure).__name__, truth(False))]
 
 
 # ---- everything
 
-Task = tuple[str, ...]
-"""One independent proof, by name: what it is, and its arguments."""
+Proof = Callable[[Variant], Findings]
+"""One independent proof: what comes of it for a variant."""
 
 
-def tasks() -> list[Task]:
-    """Every independent proof, those that take longest first."""
-    found: list[Task] = [("migration", loaded.name, order) for loaded in Loaded for order in ("nested", "msrs")]
+def place(loaded: Loaded, in_guest: bool) -> str:
+    """Where a step begins, in words."""
+    return f"{'L1' if loaded is Loaded.VMCS01 else 'L2'}, {'guest' if in_guest else 'KVM'} runs"
+
+
+def proofs() -> dict[str, Proof]:
+    """Every independent proof by its name, those that take longest first; a theorem's is the theorem's name."""
+    found: dict[str, Proof] = {}
+    for migration, loaded in product(MIGRATIONS, Loaded):
+        found[f"{migration}, {place(loaded, False)}"] = partial(prove_migration, step=migration, loaded=loaded)
     for step in STEPS.values():
-        for loaded in step.levels:
-            found += [("step", step.name, loaded.name, "guest" if place else "kvm") for place in step.places]
-            if step.begins:
-                found.append(("beginning", step.name, loaded.name, "kvm" if True in step.places else "guest"))
-    found += [("once", loaded.name, place) for loaded in Loaded for place in ("guest", "kvm")]
-    found += [("theorem", name) for name in THEOREMS]
-    return [*found, ("first state",), ("not empty",), ("keepers",), ("protection",)]
+        for loaded, in_guest in product(step.levels, step.places):
+            found[f"{step.name}, {place(loaded, in_guest)}"] = partial(
+                prove_step, step=step, loaded=loaded, in_guest=in_guest)
+        for loaded in step.levels if step.begins else ():
+            other = not step.places[0]
+            found[f"{step.name}, {place(loaded, other)}: how it begins"] = partial(
+                prove_beginning, step=step, loaded=loaded, in_guest=other)
+    for loaded, in_guest in product(Loaded, (True, False)):
+        found[f"run or exit again, {place(loaded, in_guest)}"] = partial(
+            prove_once, loaded=loaded, in_guest=in_guest)
+    for theorem in THEOREMS.values():
+        found[theorem.name] = partial(prove_theorem, theorem=theorem)
+    return found | {
+        "first state": prove_first_state, "not empty": prove_not_empty,
+        "keepers": lambda _: prove_keepers(), "protection": lambda _: prove_protection()}
 
 
-def prove(variant: Variant, task: Task) -> Result:
-    """Carry out one proof."""
-    match task:
-        case ("migration", loaded, order):
-            return prove_migration(variant, Loaded[loaded], order == "nested")
-        case ("step", name, loaded, place):
-            return prove_step(variant, STEPS[name], Loaded[loaded], place == "guest")
-        case ("beginning", name, loaded, place):
-            return prove_beginning(variant, STEPS[name], Loaded[loaded], place == "guest")
-        case ("once", loaded, place):
-            return prove_once(variant, Loaded[loaded], place == "guest")
-        case ("first state",):
-            return prove_first_state(variant)
-        case ("not empty",):
-            return prove_not_empty(variant)
-        case ("keepers",):
-            return prove_keepers()
-        case ("protection",):
-            return prove_protection()
-        case ("theorem", name):
-            return prove_theorem(variant, THEOREMS[name])
-    raise ValueError(task)
+def prove(variant: Variant, name: str) -> Findings:
+    """Carry out one proof of :func:`proofs`; ValueError if none has that name."""
+    try:
+        proof = proofs()[name]
+    except KeyError:
+        raise ValueError(f"no proof is named {name!r}") from None
+    return proof(variant)
 
 
-def prove_named(variant: str, task: Task) -> Result:
+def prove_named(variant: str, name: str) -> Findings:
     """The same, in a process of its own."""
-    return prove(VARIANTS[variant], task)
+    return prove(VARIANTS[variant], name)
 
 
-def prove_all(variant: str, processes: int = 2) -> Result:
+def prove_all(variant: str, processes: int = 2) -> Findings:
     """Every proof of a variant, and for each claim that one step cannot refute a search over a few."""
-    result = Result()
+    found, names = Findings(), list(proofs())
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        for part in pool.map(prove_named, [variant] * len(tasks()), tasks()):
-            result.add(part)
-    if result.refutations:
-        for claim, names in HUNTS:
-            if claim not in result.refuted():
-                found = hunt(VARIANTS[variant], claim, names)
-                result.refutations += [found] if found else []
-    return result
+        for part in pool.map(partial(prove_named, variant), names):
+            found.add(part)
+    if found.refutations:
+        refuted = found.refuted()
+        for claim in HUNTS:
+            refutation = None if claim in refuted else hunt(VARIANTS[variant], claim)
+            found.refutations += [refutation] if refutation else []
+    return found
 
 
 MANIFEST = Path(__file__).with_name("proofs.json")
 """What the proofs of ``spec`` came to: paths, and for each claim its paths and obligations."""
 
 
-def figures(result: Result) -> dict[str, Any]:
+def figures(found: Findings) -> dict[str, Any]:
     """The counts of a result, as the manifest has them."""
-    return {"paths": result.paths, "claims": {
-        claim: {"paths": result.claim_paths[claim], "obligations": result.obligations[claim]} for claim in CLAIMS}}
+    return {"paths": found.paths, "claims": {
+        claim: {"paths": found.claim_paths[claim], "obligations": found.obligations[claim]} for claim in CLAIMS}}
 
 
 def manifest() -> dict[str, Any]:

@@ -1,22 +1,48 @@
 """The other two keepers of a report, nobody and userspace: proven by comparing contracts, step by step."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
-
-import z3
 
 from specctrl.model.contract import Contract, ReportKeptBy, can_force
 from specctrl.model.parts import Features
-from specctrl.proof.any_vcpu import Symbols, any_host, host_facts, same
-from specctrl.proof.induction import PURE, Refutation, Result, agree, assume_all, discharge
+from specctrl.proof.any_vcpu import Solved, Symbols, any_host, host_facts, same
+from specctrl.proof.findings import Findings, gather
+from specctrl.proof.induction import PURE, agree, assume_all
 from specctrl.proof.invariant import Obligation
 from specctrl.proof.side_by_side import perform
 from specctrl.proof.summaries import summarized
-from specctrl.proof.symbolic import assume, paths
+from specctrl.proof.symbolic import assume
+from specctrl.proof.terms import Term, truth
 
-Move = Callable[[Contract, Contract, Symbols], Iterator[tuple[str, Any]]]
-"""One step of a pair of contracts; yields what must hold."""
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One step of contracts: ``run`` performs it, and yields the parts of a claim that must hold then."""
+
+    claim: str
+    step: str
+    run: Callable[[Symbols], Iterator[tuple[str, Term]]]
+
+    def prove(self) -> Findings:
+        """On all paths of the step."""
+        found, values = Findings(), Solved({})
+
+        def owed() -> list[Obligation]:
+            return [Obligation(self.claim, f"{self.step}: {part}", term) for part, term in self.run(values)]
+
+        with summarized(PURE):
+            gather(owed, values, found, self.step)
+        return found
+
+
+def prove_each(comparisons: Iterable[Comparison]) -> Findings:
+    """Several of them."""
+    found = Findings()
+    for comparison in comparisons:
+        found.add(comparison.prove())
+    return found
 
 
 def any_contract(values: Symbols, kept_by: ReportKeptBy) -> Contract:
@@ -61,7 +87,7 @@ def outcome(operation: Callable[[Contract, Symbols], object], vcpu: Contract, va
 
 def seen_alike(left: object, right: object) -> Any:
     """The term that two operations were seen to end alike."""
-    return z3.BoolVal(left == right) if isinstance(left, str) else agree(left, right)
+    return truth(left == right) if isinstance(left, str) else agree(left, right)
 
 
 def nobody(operation: Callable[[Contract, Symbols], object], values: Symbols) -> Iterator[tuple[str, Any]]:
@@ -98,7 +124,7 @@ def force_again(ours: Contract, theirs: Contract) -> Iterator[tuple[str, Any]]:
     """Userspace puts in force what the contract asks for now, unless that is in force; KVM must not refuse."""
     mask, value = theirs.force()
     if mask != ours.user_mask or value != ours.user_value:
-        yield "KVM accepts the pair", z3.BoolVal(ours.userspace_force(mask, value))
+        yield "KVM accepts the pair", truth(ours.userspace_force(mask, value))
     yield "mask", same(ours.user_mask, mask)
     yield "value", same(ours.user_value, value)
 
@@ -121,9 +147,9 @@ def userspace(name: str, values: Symbols) -> Iterator[tuple[str, Any]]:
         if moves:
             ours = Contract(destination, theirs.cpuid, ReportKeptBy.KVM, theirs.offered, announced=False)
             if mask or value:
-                yield "the destination accepts the pair", z3.BoolVal(ours.userspace_force(mask, value))
+                yield "the destination accepts the pair", truth(ours.userspace_force(mask, value))
             if destination.has_spec_ctrl:
-                yield "the destination accepts the view", z3.BoolVal(ours.restore_view(theirs.guest_view))
+                yield "the destination accepts the view", truth(ours.restore_view(theirs.guest_view))
     yield from force_again(ours, theirs)
     yield from alike(ours, theirs)
 
@@ -131,24 +157,9 @@ def userspace(name: str, values: Symbols) -> Iterator[tuple[str, Any]]:
 USERSPACE_STEPS = (*OPERATIONS, "guest writes the report", "userspace's own pair", "migration")
 
 
-def prove_keepers() -> Result:
+def prove_keepers() -> Findings:
     """Both comparisons, on the contract's own code."""
-    result = Result()
-    runs = [("nobody_keeps_a_report", name, lambda operation=operation: nobody(operation, Symbols()))
-            for name, operation in OF_NOBODY.items()]
-    runs += [("userspace_keeps_the_report", name, lambda name=name: userspace(name, Symbols()))
-             for name in USERSPACE_STEPS]
-    with summarized(PURE):
-        for claim, name, run in runs:
-
-            def owed(claim: str = claim, name: str = name, run: Any = run) -> list[Obligation]:
-                return [Obligation(claim, f"{name}: {part}", term) for part, term in run()]
-
-            for path, found in paths(owed):
-                result.count(found)
-                for failed, model in discharge(path.conditions, found):
-                    names = {str(name): model[name] for name in model}
-                    numbers = {key: z3.is_true(value) if z3.is_bool(value) else value.as_long()
-                               for key, value in names.items()}
-                    result.refutations.append(Refutation(failed.claim, failed.part, name, numbers))
-    return result
+    compared = [Comparison("nobody_keeps_a_report", name, partial(nobody, operation))
+                for name, operation in OF_NOBODY.items()]
+    compared += [Comparison("userspace_keeps_the_report", name, partial(userspace, name)) for name in USERSPACE_STEPS]
+    return prove_each(compared)

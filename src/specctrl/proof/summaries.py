@@ -5,31 +5,36 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-import z3
-
-from specctrl.proof.symbolic import Flag, Term, Word, flag_term, paths, settled, word_term
+from specctrl.proof.symbolic import Flag, Path, Word, flag_term, paths, settled, word_term
+from specctrl.proof.terms import Term, when
 
 
 def summarize(run: Callable[[], Any]) -> Any:
-    """One word or flag for all that a pure function returns, over all its paths.
+    """One word or flag for all that a pure function returns: its tests, nested as the function asks them.
 
     >>> from specctrl.proof.symbolic import word
     >>> summarize(lambda: 1 if word("x") else 0)
-    <word If(x == 0, 0, 1)>
+    <word if(x == 0x0, 0x0, 0x1)>
     """
-    cases = [(z3.And(path.conditions), result) for path, result in paths(run)]
+    cases = sorted(paths(run), key=lambda case: case[0].answers)  # the same term, in whichever order they are found
     is_flag = isinstance(cases[0][1], bool | Flag)
-    term_of: Callable[[object], Term] = flag_term if is_flag else word_term
-    term = term_of(cases[0][1])
-    for condition, result in cases[1:]:
-        term = z3.If(condition, term_of(result), term)
-    return settled(term)
+    return settled(tree(cases, 0, flag_term if is_flag else word_term))
+
+
+def tree(cases: list[tuple[Path, Any]], depth: int, term_of: Callable[[object], Term]) -> Term:
+    """The term of cases that have the first answers in common, as many as ``depth``."""
+    if len(cases) == 1:
+        return term_of(cases[0][1])
+    no, yes = ([case for case in cases if case[0].answers[depth] is answer] for answer in (False, True))
+    if not no or not yes:  # the other answer is impossible here
+        return tree(cases, depth + 1, term_of)
+    return when(yes[0][0].conditions[depth], tree(yes, depth + 1, term_of), tree(no, depth + 1, term_of))
 
 
 def identity(value: Any) -> Any:
     """What makes two arguments the same for a summary: the terms in them."""
     if isinstance(value, Word | Flag):
-        return Word, value.term.get_id()
+        return Word, value.term.serial
     if hasattr(value, "__dataclass_fields__"):
         return tuple(identity(getattr(value, name)) for name in value.__dataclass_fields__)
     if isinstance(value, tuple):
@@ -43,7 +48,7 @@ def summary_of(function: Callable[..., Any]) -> Callable[..., Any]:
     >>> from specctrl.model.words import is_subset
     >>> from specctrl.proof.symbolic import word
     >>> summary_of(is_subset)(word("x"), 0x3), summary_of(is_subset)(0x4, 0x3)
-    (<flag Extract(63, 2, x) == 0>, False)
+    (<flag (x & 0xfffffffffffffffc) == 0x0>, False)
     """
     made: dict[Any, tuple[Any, Any]] = {}
 

@@ -1,9 +1,9 @@
 """Runs ordinary rule code on 64-bit words that stand for every value at once.
 
-A :class:`Word` is a Z3 term.  Where rule code tests one, the run goes on with an answer that is possible; the whole
-run is repeated later with the other answer, from fresh records, if Z3 says that this one is possible too.  So each
-run is one path through plain Python, and it comes with the conditions under which the code takes it.
-Exceptions that rule code raises (a fault, an errno) end a path like a return does.
+A :class:`Word` is a term (:mod:`specctrl.proof.terms`).  Where rule code tests one, the run goes on with an answer
+that is possible; the whole run is repeated later with the other answer, from fresh records, if that is possible too
+(:mod:`specctrl.proof.answers`).  So each run is one path through plain Python, and it comes with the conditions under
+which the code takes it.  Exceptions that rule code raises (a fault, an errno) end a path like a return does.
 
 What rule code must not do with a word (order it, add to it, format it, use it as an index) raises SymbolicError.
 """
@@ -13,13 +13,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-import z3
-
 from specctrl.model.words import WORD
-
-WIDTH = 64
-Term = Any
-"""A term of Z3, which publishes no types."""
+from specctrl.proof.answers import Answers
+from specctrl.proof.repair import NOTHING_SET, Model
+from specctrl.proof.terms import TRUE, Term, is_constant, not_, number, truth, variable
 
 
 class SymbolicError(Exception):
@@ -30,48 +27,13 @@ class Infeasible(Exception):
     """An assumption rules this path out; it is not a path."""
 
 
-class Questions:
-    """Asks Z3 whether conditions can hold together.  Each condition gets a name, so that it is translated once."""
-
-    def __init__(self) -> None:
-        self._solver = z3.SolverFor("QF_BV")
-        self._names: dict[int, tuple[Term, Term]] = {}
-
-    def name(self, condition: Term) -> Term:
-        """A boolean variable that is true where the condition is."""
-        found = self._names.get(condition.get_id())
-        if found is None:
-            found = (condition, z3.Bool(f"?{len(self._names)}"))  # the condition kept here keeps its id
-            self._names[condition.get_id()] = found
-            self._solver.add(found[1] == condition)
-        return found[1]
-
-    def model(self, conditions: Sequence[Term]) -> Any:
-        """Values for which all conditions hold; None if there are none."""
-        result = self._solver.check([self.name(condition) for condition in conditions])
-        return answer_of(self._solver, result)
-
-
-def failing(conditions: Sequence[Term], owed: Sequence[Term]) -> Any:
-    """Values for which all conditions hold and something that is owed does not; None if there are none."""
-    solver = z3.SolverFor("QF_BV")
-    solver.add(*conditions, z3.Not(z3.And(owed)))
-    return answer_of(solver, solver.check())
-
-
-def answer_of(solver: Any, result: Any) -> Any:
-    """The solver's model, or None; SymbolicError if it gave up."""
-    if result == z3.unknown:
-        raise SymbolicError(f"the solver gave up: {solver.reason_unknown()}")
-    return solver.model() if result == z3.sat else None
-
-
 @dataclass(slots=True)
 class Branch:
     """A path not taken yet: the answers that lead there, and the conditions under which they are given."""
 
     answers: tuple[bool, ...] = ()
     conditions: tuple[Term, ...] = ()
+    near: Model = NOTHING_SET  # values of the path from which it branches off
 
 
 @dataclass(slots=True)
@@ -79,56 +41,55 @@ class Path:
     """One run: the answers that are fixed, what holds so far, and where other paths branch off."""
 
     branch: Branch
-    questions: Questions
-    model: Any  # values for which everything holds so far; None: not known
+    questions: Answers
+    near: Model  # values for which everything holds so far, if ``holds``; else some for which much of it does
+    holds: bool = True
     answers: list[bool] = field(default_factory=list)
     conditions: list[Term] = field(default_factory=list)
     others: list[Branch] = field(default_factory=list)
-    known: dict[int, tuple[Term, bool]] = field(default_factory=dict)
-    """Tests already answered, by the condition's id; the condition stands with its answer, since Z3 gives the id of a
-    term that nobody keeps to another term."""
+    known: dict[Term, bool] = field(default_factory=dict)
+    """Tests already answered."""
 
     def decide(self, condition: Term) -> bool:
         """The answer of a truth test on this path; the other one is another path, if it is possible."""
-        condition = z3.simplify(condition)
-        if z3.is_true(condition) or z3.is_false(condition):
-            return bool(z3.is_true(condition))
-        if condition.get_id() in self.known:
-            return self.known[condition.get_id()][1]
-        opposite = z3.simplify(z3.Not(condition))
+        if is_constant(condition):
+            return condition is TRUE
+        if condition in self.known:
+            return self.known[condition]
+        opposite = not_(condition)
         if len(self.answers) < len(self.branch.answers):
             answer = self.branch.answers[len(self.answers)]
         else:
-            answer = bool(z3.is_true(self.some_model().eval(condition, model_completion=True)))
+            answer = bool(self.model().value(condition))
             other = opposite if answer else condition
-            self.others.append(Branch((*self.answers, not answer), (*self.conditions, other)))
+            self.others.append(Branch((*self.answers, not answer), (*self.conditions, other), self.near))
         self.answers.append(answer)
         self.conditions.append(condition if answer else opposite)
-        self.known[condition.get_id()], self.known[opposite.get_id()] = (condition, answer), (opposite, not answer)
+        self.known[condition], self.known[opposite] = answer, not answer
         if len(self.answers) == len(self.branch.answers) and not self.as_foretold():
             raise SymbolicError("a run is not the same when the same tests answer alike")
         return answer
 
     def as_foretold(self) -> bool:
         """Whether this run came where the branch said."""
-        if len(self.conditions) != len(self.branch.conditions):
-            return False
-        pairs = zip(self.conditions, self.branch.conditions, strict=True)
-        changed = [z3.Xor(mine, told) for mine, told in pairs if mine.get_id() != told.get_id()]
-        return not changed or Questions().model([z3.Or(changed)]) is None
+        return [term.serial for term in self.conditions] == [term.serial for term in self.branch.conditions]
 
-    def some_model(self) -> Any:
+    def model(self) -> Model:
         """Values for which everything holds so far; Infeasible if there are none."""
-        if self.model is None:
-            self.model = self.questions.model(self.conditions)
-            if self.model is None:
+        if not self.holds:
+            found = self.questions.model(self.conditions, self.near)
+            if found is None:
                 raise Infeasible
-        return self.model
+            self.near, self.holds = found, True
+        return self.near
+
+    def failing(self, owed: Sequence[Term]) -> Model | None:
+        """Values that take this path and for which something that is owed does not hold; None if there are none."""
+        return self.questions.failing(self.conditions, owed, self.near)
 
     def assume(self, condition: Term) -> None:
         """Restrict the path to where the condition holds."""
-        if self.model is not None and not z3.is_true(self.model.eval(condition, model_completion=True)):
-            self.model = None
+        self.holds = self.holds and self.near.value(condition)
         self.conditions.append(condition)
 
 
@@ -142,7 +103,7 @@ def current() -> Path:
     return _current[-1]
 
 
-def paths(run: Callable[[], Any], questions: Questions | None = None) -> Iterator[tuple[Path, Any]]:
+def paths(run: Callable[[], Any]) -> Iterator[tuple[Path, Any]]:
     """Run ``run`` once for each path through it; yields the path and what the run returned.
 
     ``run`` must build its records anew each time, and must do the same when the same tests answer alike.
@@ -152,18 +113,18 @@ def paths(run: Callable[[], Any], questions: Questions | None = None) -> Iterato
     >>> sorted(result for path, result in paths(kind))
     ['other', 'zero']
     """
-    questions = questions or Questions()
+    questions = Answers()
     todo = [Branch()]
     while todo:
         branch = todo.pop()
-        model = questions.model(branch.conditions) if branch.conditions else None
-        if branch.conditions and model is None:
+        model = questions.model(branch.conditions, branch.near)
+        if model is None:
             continue
         path = Path(branch, questions, model)
         _current.append(path)
         try:
             result = run()
-            path.some_model()
+            path.model()
         except Infeasible:
             continue
         finally:
@@ -217,7 +178,7 @@ class Word:
     """A 64-bit word that may stand for every value.
 
     >>> (word("x") & ~word("y")) | 0x1
-    <word x & ~y | 1>
+    <word (x & ~y) | 0x1>
     """
 
     __slots__ = ("term",)
@@ -263,32 +224,32 @@ class Word:
 @cache
 def word(name: str) -> Any:
     """A word that stands for every value; typed Any, since rule code takes it for an int."""
-    return Word(z3.BitVec(name, WIDTH))
+    return Word(variable(name, wide=True))
 
 
 @cache
 def flag(name: str) -> Any:
     """A truth value that stands for both; typed Any, since rule code takes it for a bool."""
-    return Flag(z3.Bool(name))
+    return Flag(variable(name, wide=False))
 
 
 def word_term(value: object) -> Term:
-    """The Z3 term of a word or an int; SymbolicError for anything else."""
+    """The term of a word or an int; SymbolicError for anything else."""
     if isinstance(value, Word):
         return value.term
     if isinstance(value, int) and not isinstance(value, bool):
         if not 0 <= value <= WORD:
             raise SymbolicError(f"{value:#x} is not a 64-bit word")
-        return z3.BitVecVal(value, WIDTH)
+        return number(value)
     raise SymbolicError(f"a symbolic word meets a {type(value).__name__}")
 
 
 def flag_term(value: object) -> Term:
-    """The Z3 term of a flag or a bool."""
+    """The term of a flag or a bool."""
     if isinstance(value, Flag):
         return value.term
     if isinstance(value, bool):
-        return z3.BoolVal(value)
+        return truth(value)
     raise SymbolicError(f"a truth value is expected, not a {type(value).__name__}")
 
 
@@ -298,18 +259,16 @@ def settled(term: Term) -> Any:
     >>> settled(word_term(0x5) & word_term(0x4)), settled(word("x").term & 0)
     (4, 0)
     """
-    term = z3.simplify(term)
-    if z3.is_bv(term):
-        return int(term.as_long()) if z3.is_bv_value(term) else Word(term)
-    return bool(z3.is_true(term)) if z3.is_true(term) or z3.is_false(term) else Flag(term)
+    if is_constant(term):
+        return term.value
+    return Word(term) if term.wide else Flag(term)
 
 
-def evaluate(model: Any, value: object) -> int | bool:
+def evaluate(model: Model, value: object) -> int | bool:
     """What a word or flag is in a model: a concrete value."""
-    if isinstance(value, Word):
-        return int(model.eval(value.term, model_completion=True).as_long())
-    if isinstance(value, Flag):
-        return bool(z3.is_true(model.eval(value.term, model_completion=True)))
+    if isinstance(value, Word | Flag):
+        found: int | bool = model.value(value.term)
+        return found
     if isinstance(value, int):
         return value
     raise SymbolicError(f"a {type(value).__name__} has no value in a model")

@@ -11,9 +11,12 @@ from sphinx.util.docutils import SphinxDirective
 
 from specctrl.site.nodes import code, joined, reference
 from specctrl.site.source import listing_block
-from specctrl.targets.c_reference import FOLDER, HEADER, annotations
+from specctrl.targets.c_reference import FOLDER, HEADERS, annotations
 
 logger = logging.getLogger(__name__)
+
+SAMPLE = "reference/rust"
+"""The sample in Rust, which is published like the C reference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +43,28 @@ def find_function(text: str, name: str) -> CFunction:
 
 
 class CReferenceDirective(SphinxDirective):
-    """Shows a function or struct of ``reference/c/specctrl.h``, captioned with file and line, and its rules."""
+    """Shows a function or struct of the C reference's headers, captioned with file and line, and its rules."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """Render the function."""
-        path = Path(self.env.srcdir) / FOLDER / HEADER
-        self.env.note_dependency(str(path))
-        try:
-            found = find_function(path.read_text("utf-8"), self.arguments[0])
-        except (OSError, LookupError) as error:
-            logger.warning("creference %s: %s", self.arguments[0], error, type="spec", subtype="creference",
-                           location=(self.env.docname, self.lineno))
-            return []
-        return [self._render(found, path)]
+        why: Exception = LookupError("0 definitions")
+        for name in HEADERS:
+            path = Path(self.env.srcdir) / FOLDER / name
+            self.env.note_dependency(str(path))
+            try:
+                return [self._render(find_function(path.read_text("utf-8"), self.arguments[0]), path)]
+            except (OSError, LookupError) as error:
+                why = error if name == HEADERS[0] else why
+        logger.warning("creference %s: %s", self.arguments[0], why, type="spec", subtype="creference",
+                       location=(self.env.docname, self.lineno))
+        return []
 
     def _render(self, found: CFunction, path: Path) -> nodes.Element:
-        where = f"{FOLDER}/{HEADER}:{found.first}"
+        where = f"{FOLDER}/{path.name}:{found.first}"
         up = "../" * self.env.docname.count("/")
-        link = nodes.reference("", "", code(where), refuri=f"{up}{FOLDER}/{HEADER}", internal=True)
+        link = nodes.reference("", "", code(where), refuri=f"{up}{FOLDER}/{path.name}", internal=True)
         link["classes"] = ["spec-download"]
         caption = nodes.paragraph("", "", link, nodes.inline("", found.name, classes=["spec-source-name"]))
         caption["classes"] = ["spec-source-caption"]
@@ -69,7 +74,7 @@ class CReferenceDirective(SphinxDirective):
                               numbers=list(range(found.first, found.first + lines)))
         block["label"] = f"{found.name}, {where}"
         foot = nodes.paragraph("", "", classes=["spec-source-foot"])
-        rules = sorted({named.rule for named in annotations(path, HEADER) if named.function == found.name})
+        rules = sorted({named.rule for named in annotations(path, path.name) if named.function == found.name})
         if rules:
             foot += [nodes.Text("Rules: "), *joined(reference("rule", rule, self.env.docname) for rule in rules)]
         frame = nodes.container("", caption, block, foot, classes=["spec-source"],
@@ -79,12 +84,13 @@ class CReferenceDirective(SphinxDirective):
 
 
 def copy_reference(app: Sphinx, exception: Exception | None) -> None:
-    """Put the C reference beside the pages, at the stable addresses ``reference/c/FILE``."""
+    """Put the C reference and the sample in Rust beside the pages, at the stable addresses ``reference/c/FILE``."""
     if exception is not None or app.builder.format != "html":
         return
-    for path in sorted((app.srcdir / FOLDER).glob("*")):
-        if path.suffix in (".c", ".h", ".md") or path.name == "Makefile":
-            target = app.outdir / FOLDER / path.name
+    found = [*(app.srcdir / FOLDER).glob("*"), *(app.srcdir / SAMPLE).glob("*"), *(app.srcdir / SAMPLE).glob("src/*")]
+    for path in sorted(found):
+        if path.suffix in (".c", ".h", ".md", ".rs", ".toml", ".txt") or path.name == "Makefile":
+            target = app.outdir / path.relative_to(app.srcdir)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
 

@@ -121,7 +121,8 @@ def copy_vectors(app: Sphinx, exception: Exception | None) -> None:
         if (target / path.name).exists():
             logger.warning("two vectors are called %s", path.name, type="spec", subtype="scenario")
         shutil.copyfile(path, target / path.name)
-    for name in ("README.md", "adapters/adapter.py", "adapters/adapter.c"):
+    starts = ("adapter.py", "adapter.c", "skeleton.c", "skeleton.rs")
+    for name in ("README.md", *(f"adapters/{each}" for each in starts)):
         start = Path(app.srcdir) / "vectors" / name
         if start.is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)

@@ -34,10 +34,18 @@ def open_target(name: str, plain: bool = False) -> Target:
             return KvmTarget()
         except KvmMissing as missing:
             raise TargetMissing(f"target 'kvm': {missing}") from None
+    if name == "bochs":
+        from specctrl.targets.bochs.processes import BochsMissing
+        from specctrl.targets.bochs.target import BochsTarget
+
+        try:
+            return BochsTarget()
+        except BochsMissing as missing:
+            raise TargetMissing(f"target 'bochs' cannot run here: {missing}") from None
     if name.startswith("cmd:"):
         from specctrl.targets.adapter import AdapterTarget  # needs subprocess, which a browser has not
 
         return AdapterTarget(name.removeprefix("cmd:"), plain)
-    known = ", ".join((*VARIANTS, "c", "kvm", "cmd:PROGRAM"))
+    known = ", ".join((*VARIANTS, "c", "kvm", "bochs", "cmd:PROGRAM"))
     yours = shlex.quote(f"cmd:{name}")
     raise UnknownTarget(f"no target is named {name!r}; known: {known}; for a program of yours: --target {yours}")

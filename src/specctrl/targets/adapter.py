@@ -127,8 +127,8 @@ class AdapterTarget:
 class Program:
     """A child process that answers one line with one line; it is killed if it does not."""
 
-    def __init__(self, command: str, seconds: float) -> None:
-        self._name = f"cmd:{command}"
+    def __init__(self, command: str, seconds: float, name: str | None = None) -> None:
+        self._name = f"cmd:{command}" if name is None else name
         self._seconds = seconds
         self._received = b""
         try:
@@ -142,6 +142,11 @@ class Program:
         self._input, self._output = self._process.stdin, self._process.stdout
         os.set_blocking(self._input.fileno(), False)
         os.set_blocking(self._output.fileno(), False)
+
+    @property
+    def pid(self) -> int:
+        """The process' number."""
+        return self._process.pid
 
     def exchange(self, line: str) -> str:
         """Send a line, return the answer without its newline; TargetFailed if there is none in time."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from specctrl.targets.adapter import AdapterTarget
-from specctrl.targets.c_reference import ADAPTER, HEADER, REGISTER_HEADER, ReferenceMissing, folder
+from specctrl.targets.c_reference import ADAPTER, HEADERS, REGISTER_HEADER, ReferenceMissing, folder
 
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=c99", "-O2")
@@ -42,22 +42,32 @@ def cache_folder() -> Path:
 
 
 def build(source: Path, flags: Sequence[str] = FLAGS, cache: Path | None = None) -> Path:
-    """The adapter compiled from the folder ``source``, unless the same text was compiled the same way before.
+    """The adapter compiled from the folder ``source``.
+
+    CannotBuild without a compiler, and with the compiler's first words if it refuses.
+    """
+    return compiled("adapter", source / ADAPTER, flags, [source / name for name in (*HEADERS, REGISTER_HEADER)], cache)
+
+
+def compiled(
+    name: str, source: Path, flags: Sequence[str], includes: Sequence[Path] = (), cache: Path | None = None
+) -> Path:
+    """One C file compiled, unless the same text was compiled the same way before; ``includes`` belong to the text.
 
     CannotBuild without a compiler, and with the compiler's first words if it refuses.
     """
     command = [*compiler(), *flags]
     key = hashlib.sha256("\0".join(command).encode())
-    for name in (HEADER, REGISTER_HEADER, ADAPTER):
-        key.update(hashlib.sha256((source / name).read_bytes()).digest())
     try:
+        for file in (*includes, source):
+            key.update(hashlib.sha256(file.read_bytes()).digest())
         kept = cache_folder() if cache is None else cache
         kept.mkdir(parents=True, exist_ok=True)
-        program = kept / f"adapter-{key.hexdigest()[:16]}"
+        program = kept / f"{name}-{key.hexdigest()[:16]}"
         if not program.exists():
             with tempfile.TemporaryDirectory(dir=kept) as fresh:
-                _compile([*command, "-o", f"{fresh}/adapter", str(source / ADAPTER)])
-                os.replace(f"{fresh}/adapter", program)
+                _compile([*command, "-o", f"{fresh}/{name}", str(source)])
+                os.replace(f"{fresh}/{name}", program)
     except OSError as error:
         raise CannotBuild(f"{error.filename or command[0]}: {error.strerror}") from None
     return program

@@ -1,8 +1,9 @@
 """The C reference in a checkout: its register header, and which rules its functions were reviewed against.
 
 ``specctrl_regs.h`` is generated from the tables in :mod:`specctrl.model.registers`.
-``specctrl.h`` is written by hand.  Each function names in a comment the rules that it carries out, with a hash of
-their text as it was when the function was last reviewed; a changed text makes the function stale.
+``specctrl.h`` is written by hand.  Each function names in a comment the rules that it carries out; ``reviewed.txt``
+has of each such rule a hash of its text as it was when its functions were last reviewed.  A changed text makes them
+stale.
 """
 
 import hashlib
@@ -22,8 +23,12 @@ from specctrl.rules import Rule, data_folder
 
 FOLDER = "reference/c"
 HEADER, REGISTER_HEADER, ADAPTER = "specctrl.h", "specctrl_regs.h", "adapter.c"
-ANNOTATED = (HEADER, ADAPTER)
+HEADERS = (HEADER, "specctrl_cpu.h")
+"""What is written by hand: what a hypervisor does, and the model of the processor under it."""
+ANNOTATED = (*HEADERS, ADAPTER)
 """The files whose functions name rules."""
+TABLE = "reviewed.txt"
+"""Beside them: of each rule, the hash of the text that its functions were reviewed against."""
 LAYERS = ("contract", "mechanism")
 """The layers whose rules the C reference carries out or lists as left out; VMMs and guest kernels stand above it."""
 
@@ -108,22 +113,23 @@ def register_header_is_stale(where: Path) -> bool:
 
 # ---- the rules that functions name
 
-_ANNOTATION = re.compile(r"\brule: (?P<id>[a-z0-9-]+(?:\.[a-z0-9-]+)+(?:\+[2-9])?)(?: (?P<hash>[0-9a-f]{8})\b)?")
+_ID = r"[a-z0-9-]+(?:\.[a-z0-9-]+)+(?:\+[2-9])?"
+_ANNOTATION = re.compile(rf"\brule: (?P<ids>{_ID}(?:,\s*(?:\*\s*)?{_ID})*)")
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _FUNCTION = re.compile(r"\s*[a-z_][^;{}#/]*?\b(?P<name>[A-Za-z_0-9]+)\(")
+_REVIEWED = re.compile(rf"(?P<id>{_ID}) (?P<hash>[0-9a-f]{{8}})")
 _LEFT_OUT = "## What is not here"
 _OMITTED = re.compile(r"^\| `(?P<id>[a-z0-9.-]+)` \|", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """A function of the C code says that it carries out a rule, whose text had this hash."""
+    """A function of the C code says that it carries out a rule."""
 
     file: str
     line: int
     function: str
     rule: str
-    hash: str
 
 
 def text_hash(rule: Rule) -> str:
@@ -136,16 +142,19 @@ def annotations(path: Path, shown: str) -> Iterator[Annotation]:
     text = path.read_text("utf-8")
     for comment in _COMMENT.finditer(text):
         for found in _ANNOTATION.finditer(comment.group()):
-            line = text.count("\n", 0, comment.start() + found.start()) + 1
-            function = _FUNCTION.match(text, comment.end())
-            if function is None:
-                raise ValueError(f"{shown}:{line}: rule {found['id']} stands before no function")
-            yield Annotation(shown, line, function["name"], found["id"], found["hash"] or "")
+            for id in re.finditer(_ID, found["ids"]):
+                at = comment.start() + found.start("ids") + id.start()
+                line = text.count("\n", 0, at) + 1
+                function = _FUNCTION.match(text, comment.end())
+                if function is None:
+                    raise ValueError(f"{shown}:{line}: rule {id.group()} stands before no function")
+                yield Annotation(shown, line, function["name"], id.group())
 
 
 def own_annotations(where: Path) -> list[Annotation]:
     """Every annotation of the C reference in this folder."""
-    return [found for name in ANNOTATED for found in annotations(where / name, f"{FOLDER}/{name}")]
+    return [found for name in ANNOTATED if (where / name).is_file()
+            for found in annotations(where / name, f"{FOLDER}/{name}")]
 
 
 def omitted(where: Path) -> set[str]:
@@ -154,14 +163,29 @@ def omitted(where: Path) -> set[str]:
     return set(_OMITTED.findall(section))
 
 
-def stale(named: Iterable[Annotation], rules: Mapping[str, Rule]) -> list[str]:
-    """The annotations of rules that have another text by now, or do not exist."""
+def reviewed(where: Path) -> dict[str, str]:
+    """Each rule in the table of this folder, and the hash of the text that its functions were reviewed against.
+
+    Empty where there is no table; ValueError for a line that is none.
+    """
+    path = where / TABLE
+    table: dict[str, str] = {}
+    for number, line in enumerate(path.read_text("utf-8").splitlines() if path.is_file() else (), 1):
+        found = _REVIEWED.fullmatch(line)
+        if found is None or found["id"] in table:
+            raise ValueError(f"{path}:{number}: {line!r} is no rule with its hash, or has been there")
+        table[found["id"]] = found["hash"]
+    return table
+
+
+def stale(named: Iterable[Annotation], rules: Mapping[str, Rule], table: Mapping[str, str]) -> list[str]:
+    """The annotations of rules that have another text than the table says, or do not exist."""
     wrong = []
     for found in named:
         place = f"{found.file}:{found.line}: {found.function}"
         if found.rule not in rules:
             wrong.append(f"{place}: there is no rule {found.rule}")
-        elif found.hash != text_hash(rules[found.rule]):
+        elif table.get(found.rule) != text_hash(rules[found.rule]):
             wrong.append(
                 f"{place}: the text of {found.rule} has changed since the review; review the function, "
                 f"then run specctrl reference --reviewed {found.rule}")
@@ -170,13 +194,14 @@ def stale(named: Iterable[Annotation], rules: Mapping[str, Rule]) -> list[str]:
 
 def complaints(where: Path, rules: Mapping[str, Rule]) -> list[str]:
     """What is wrong with the C reference: what is stale, and rules that are neither carried out nor left out."""
-    named = own_annotations(where)
+    named, table = own_annotations(where), reviewed(where)
     carried, left_out = {found.rule for found in named}, omitted(where)
     readme = f"{FOLDER}/README.md"
     wrong = []
     if register_header_is_stale(where):
         wrong.append(f"{FOLDER}/{REGISTER_HEADER}: not what the tables give; run specctrl reference --write")
-    wrong += stale(named, rules)
+    wrong += stale(named, rules, table)
+    wrong += [f"{FOLDER}/{TABLE}: no function names {id}; its line can go" for id in sorted(table.keys() - carried)]
     wrong += [f"{readme}: there is no rule {id}" for id in sorted(left_out - rules.keys())]
     wrong += [f"{readme}: {id} is listed as left out, and carried out" for id in sorted(left_out & carried)]
     wrong += [f"{FOLDER}: nothing carries out {id}, and its README.md does not say why"
@@ -184,19 +209,14 @@ def complaints(where: Path, rules: Mapping[str, Rule]) -> list[str]:
     return wrong
 
 
-def mark_reviewed(paths: Iterable[Path], rules: Mapping[str, Rule], reviewed: Iterable[str]) -> int:
-    """Give the annotations of these rules in these files the hash of the present text; how many changed."""
-    chosen = set(reviewed)
-    changed = 0
-
-    def renew(found: re.Match[str]) -> str:
-        nonlocal changed
-        if found["id"] not in chosen or found["id"] not in rules:
-            return found.group()
-        new = f"rule: {found['id']} {text_hash(rules[found['id']])}"
-        changed += new != found.group()
-        return new
-
-    for path in paths:
-        path.write_text(_ANNOTATION.sub(renew, path.read_text("utf-8")), "utf-8")
-    return changed
+def mark_reviewed(
+    where: Path, named: Iterable[Annotation], rules: Mapping[str, Rule], chosen: Iterable[str]
+) -> int:
+    """Give these rules, of those that are named, their present text's hash in this folder's table; how many changed."""
+    table, carried = reviewed(where), {found.rule for found in named}
+    new = table | {id: text_hash(rules[id]) for id in chosen if id in carried & rules.keys()}
+    text = "".join(f"{id} {new[id]}\n" for id in sorted(new))
+    fresh = where / f"{TABLE}.new"
+    fresh.write_text(text, "utf-8")
+    fresh.replace(where / TABLE)
+    return len({id for id, _ in table.items() ^ new.items()})

@@ -4,8 +4,6 @@ import errno
 from copy import copy
 from dataclasses import replace
 
-import z3
-
 from specctrl.model.contract import Contract, ReportKeptBy, can_force, requested_bits, supported_force_spec_ctrl
 from specctrl.model.kvm.system import FEATURE_MSRS, check_extension, feature_msr, msr_index_list
 from specctrl.model.kvm.variant import Assumptions, Variant
@@ -31,7 +29,8 @@ from specctrl.model.registers import (
 from specctrl.model.words import is_subset, merge, newly_set, overlay
 from specctrl.proof.any_vcpu import Symbols, any_host, exists, host_facts, same
 from specctrl.proof.invariant import askings
-from specctrl.proof.symbolic import Term, assume, current, flag_term, settled, word_term
+from specctrl.proof.symbolic import assume, current, flag_term, settled, word_term
+from specctrl.proof.terms import Term, all_of, any_of, implies, not_, when
 from specctrl.proof.theorems.statement import (
     Parts,
     any_bit,
@@ -61,29 +60,29 @@ def a_host(values: Symbols, name: str = "host") -> Host:
 def forceable(host: Host, bit: object) -> Term:
     """The term that this one bit can be forced to 1 on this host, from the host's features alone."""
     features, one = host.features, word_term(bit)
-    rrsba = z3.And(flag_term(features.rrsba_ctrl), flag_term(features.rrsba))
-    return z3.And(flag_term(host.spec_ctrl_shadow), z3.Or(
-        one == IBRS, z3.And(one == STIBP, flag_term(features.stibp)), z3.And(one == SSBD, flag_term(features.ssbd)),
-        z3.And(one == RRSBA_DIS_S, rrsba), z3.And(one == BHI_DIS_S, flag_term(features.bhi_ctrl))))
+    rrsba = all_of(flag_term(features.rrsba_ctrl), flag_term(features.rrsba))
+    return all_of(flag_term(host.spec_ctrl_shadow), any_of(
+        one == IBRS, all_of(one == STIBP, flag_term(features.stibp)), all_of(one == SSBD, flag_term(features.ssbd)),
+        all_of(one == RRSBA_DIS_S, rrsba), all_of(one == BHI_DIS_S, flag_term(features.bhi_ctrl))))
 
 
 def forceable_bits(host: Host) -> Term:
     """All bits of which that holds, as one word."""
     bits = word_term(0)
     for bit in (IBRS, STIBP, SSBD, RRSBA_DIS_S, BHI_DIS_S):
-        bits = bits | z3.If(forceable(host, bit), word_term(bit), word_term(0))
+        bits = bits | when(forceable(host, bit), word_term(bit), word_term(0))
     return bits
 
 
 def asked_for(host: Host, report: object, bit: object) -> Term:
     """The term that the report asks for this one bit and the host can deliver it."""
-    return z3.Or([z3.And(has(report, asked), word_term(bit) == wanted, deliverable)
+    return any_of([all_of(has(report, asked), word_term(bit) == wanted, deliverable)
                   for asked, wanted, deliverable in askings(host)])
 
 
 def pair_is_accepted(host: Host, mask: object, value: object) -> Term:
     """The term that userspace may force this pair: some bit can be, each that it sets can be, and its mask has each."""
-    return z3.And(flag_term(host.spec_ctrl_shadow), word_term(value) & ~forceable_bits(host) == 0,
+    return all_of(flag_term(host.spec_ctrl_shadow), word_term(value) & ~forceable_bits(host) == 0,
                   word_term(value) & ~word_term(mask) == 0)
 
 
@@ -96,11 +95,11 @@ def formulas_go_bit_by_bit(machine: Variant, values: Symbols) -> Parts:
     left, middle, right = (values.word(name) for name in ("left", "middle", "right"))
     yield "merge", taken_from(bit, merge(left, middle, right), left, middle, right)
     mask, value = overlay(left, middle, right)
-    yield "overlay: mask", iff(has(mask, bit), z3.Or(has(left, bit), has(right, bit)))
+    yield "overlay: mask", iff(has(mask, bit), any_of(has(left, bit), has(right, bit)))
     yield "overlay: value", iff(
-        has(value, bit), z3.Or(has(middle, bit), z3.And(has(right, bit), z3.Not(has(left, bit)))))
-    yield "newly set", iff(has(newly_set(left, right), bit), z3.And(has(left, bit), z3.Not(has(right, bit))))
-    yield "subset", iff(is_subset(left, right), z3.Not(outside(left, right)))
+        has(value, bit), any_of(has(middle, bit), all_of(has(right, bit), not_(has(left, bit)))))
+    yield "newly set", iff(has(newly_set(left, right), bit), all_of(has(left, bit), not_(has(right, bit))))
+    yield "subset", iff(is_subset(left, right), not_(outside(left, right)))
 
 
 @theorem
@@ -117,15 +116,15 @@ def support_is_told(machine: Variant, values: Symbols) -> Parts:
     KVM_GET_SUPPORTED_FORCE_SPEC_CTRL answers on the /dev/kvm fd of every host with exactly the bits that can be,
     fails with ENOTTY on a VM fd, and with EFAULT for a pointer that cannot be written."""
     host = a_host(values)
-    some = z3.Or([forceable(host, bit) for bit in (IBRS, STIBP, SSBD, RRSBA_DIS_S, BHI_DIS_S)])
+    some = any_of([forceable(host, bit) for bit in (IBRS, STIBP, SSBD, RRSBA_DIS_S, BHI_DIS_S)])
     answer = check_extension(host, KVM_CAP_FORCE_SPEC_CTRL)
     yield "0 or 1", truth(answer in (0, 1))
     yield "KVM_CHECK_EXTENSION", iff(truth(answer == 1), some)
-    yield "no other pair", z3.Implies(truth(answer == 0), z3.Not(
+    yield "no other pair", implies(truth(answer == 0), not_(
         flag_term(can_force(host, values.word("mask"), values.word("value")))))
     on_fd = Machine(host, record=False)
     seen = on_fd.get_supported_force_spec_ctrl()
-    yield "the ioctl", z3.And(truth(seen["ret"] == 0), same(int(seen["value"]), settled(forceable_bits(host))))
+    yield "the ioctl", all_of(truth(seen["ret"] == 0), same(int(seen["value"]), settled(forceable_bits(host))))
     yield "on a VM fd", truth(on_fd.get_supported_force_spec_ctrl(fd="vm") == {"errno": "ENOTTY"})
     yield "a bad pointer", truth(on_fd.get_supported_force_spec_ctrl(bad_pointer=True) == {"errno": "EFAULT"})
 
@@ -140,16 +139,16 @@ def capability_takes_exactly_valid_pairs(machine: Variant, values: Symbols) -> P
                     values.word("exit_reasons"))
     before = copy(vm)
     seen = attempt(lambda: vm.enable_cap(KVM_CAP_FORCE_SPEC_CTRL, 0, mask, value))
-    accepted = z3.And(same(vm.created_vcpus, 0), pair_is_accepted(host, mask, value))
+    accepted = all_of(same(vm.created_vcpus, 0), pair_is_accepted(host, mask, value))
     yield "it succeeds", iff(truth(seen is None), accepted)
     yield "or EINVAL", truth(seen is None or ends(seen, Errno, errno.EINVAL))
-    yield "the pair", z3.If(accepted, z3.And(same(vm.user_mask, mask), same(vm.user_value, value)),
-                            z3.And(same(vm.user_mask, before.user_mask), same(vm.user_value, before.user_value)))
+    yield "the pair", when(accepted, all_of(same(vm.user_mask, mask), same(vm.user_value, value)),
+                            all_of(same(vm.user_mask, before.user_mask), same(vm.user_value, before.user_value)))
     yield "nothing else", unchanged(vm, before, "user_mask", "user_value")
     again = copy(vm)
     undone = attempt(lambda: again.enable_cap(KVM_CAP_FORCE_SPEC_CTRL, 0, 0, 0))
     if seen is None:
-        yield "(0, 0) takes it back", z3.And(
+        yield "(0, 0) takes it back", all_of(
             truth(undone is None), same(again.user_mask, 0), same(again.user_value, 0))
 
 
@@ -162,7 +161,7 @@ def exit_reasons_are_three_bits(machine: Variant, values: Symbols) -> Parts:
                     values.word("exit_reasons"))
     before = copy(vm)
     seen = attempt(lambda: vm.enable_cap(KVM_CAP_X86_USER_SPACE_MSR, 0, reasons, values.word("args[1]")))
-    yield "it succeeds", iff(truth(seen is None), z3.Not(outside(reasons, 0b111)))
+    yield "it succeeds", iff(truth(seen is None), not_(outside(reasons, 0b111)))
     yield "or EINVAL", truth(seen is None or ends(seen, Errno, errno.EINVAL))
     yield "the reasons", same(vm.exit_reasons, reasons if seen is None else before.exit_reasons)
     yield "nothing else", unchanged(vm, before, "exit_reasons")
@@ -175,8 +174,8 @@ def flags_are_refused(machine: Variant, values: Symbols) -> Parts:
     vm = machine.vm(a_host(values), values.word("user_mask"), values.word("user_value"), values.word("created_vcpus"),
                     values.word("exit_reasons"))
     before, flags, capability = copy(vm), values.word("flags"), values.word("capability")
-    known = z3.Or([same(capability, one) for one in (KVM_CAP_FORCE_SPEC_CTRL, KVM_CAP_X86_USER_SPACE_MSR)])
-    current().assume(z3.Or(word_term(flags) != 0, z3.Not(known)))
+    known = any_of([same(capability, one) for one in (KVM_CAP_FORCE_SPEC_CTRL, KVM_CAP_X86_USER_SPACE_MSR)])
+    current().assume(any_of(word_term(flags) != 0, not_(known)))
     seen = attempt(lambda: vm.enable_cap(capability, flags, values.word("args[0]"), values.word("args[1]")))
     yield "EINVAL", truth(ends(seen, Errno, errno.EINVAL))
     yield "nothing changes", unchanged(vm, before)
@@ -192,16 +191,16 @@ def any_contract(values: Symbols, kept_by: ReportKeptBy) -> Contract:
         host=a_host(values), cpuid=Features(spec_ctrl=values.flag("cpuid.spec_ctrl")), kept_by=kept_by,
         announced=values.flag("announced"), init_withdraws_report=values.flag("assume.init_withdraws_report"),
         **{name: values.word(name) for name in words})
-    current().assume(z3.Not(outside(contract.user_value, contract.user_mask)))
+    current().assume(not_(outside(contract.user_value, contract.user_mask)))
     return contract
 
 
 def heard(contract: Contract, bit: object) -> Term:
     """The term that the report makes the hypervisor force this bit, if userspace's mask leaves room."""
     if contract.kept_by is ReportKeptBy.NOBODY:
-        return z3.BoolVal(False)
+        return truth(False)
     asked = asked_for(contract.host, contract.report, bit)
-    return asked if contract.kept_by is ReportKeptBy.KVM else z3.And(asked, forceable(contract.host, bit))
+    return asked if contract.kept_by is ReportKeptBy.KVM else all_of(asked, forceable(contract.host, bit))
 
 
 @theorem
@@ -224,10 +223,10 @@ def contract_forces_bit_by_bit(machine: Variant, values: Symbols) -> Parts:
         mask, value = contract.force()
         users = has(contract.user_mask, bit)
         asked = heard(contract, bit)
-        yield f"{kept_by.value}: mask", iff(has(mask, bit), z3.Or(users, asked))
-        yield f"{kept_by.value}: value", iff(has(value, bit), z3.If(users, has(contract.user_value, bit), asked))
-        yield f"{kept_by.value}: effective", iff(has(contract.effective(), bit), z3.If(
-            users, has(contract.user_value, bit), z3.Or(asked, has(contract.guest_view, bit))))
+        yield f"{kept_by.value}: mask", iff(has(mask, bit), any_of(users, asked))
+        yield f"{kept_by.value}: value", iff(has(value, bit), when(users, has(contract.user_value, bit), asked))
+        yield f"{kept_by.value}: effective", iff(has(contract.effective(), bit), when(
+            users, has(contract.user_value, bit), any_of(asked, has(contract.guest_view, bit))))
 
 
 @theorem
@@ -238,9 +237,9 @@ def contract_decides_on_the_merge(machine: Variant, values: Symbols) -> Parts:
     contract, value = any_contract(values, ReportKeptBy.KVM), values.word("written")
     before = replace(contract)
     mask, forced = contract.force()
-    fits = z3.And(flag_term(exists(contract.host)), z3.Not(merged_outside(value, mask, forced, contract.host.writable)))
+    fits = all_of(flag_term(exists(contract.host)), not_(merged_outside(value, mask, forced, contract.host.writable)))
     seen = attempt(lambda: contract.write_view(value))
-    yield "the guest's write", iff(truth(seen is None), z3.And(flag_term(contract.cpuid.spec_ctrl), fits))
+    yield "the guest's write", iff(truth(seen is None), all_of(flag_term(contract.cpuid.spec_ctrl), fits))
     yield "the view", same(contract.guest_view, value if seen is None else before.guest_view)
     yield "nothing else", unchanged(contract, before, "guest_view")
     read = attempt(contract.read_view)
@@ -249,7 +248,7 @@ def contract_decides_on_the_merge(machine: Variant, values: Symbols) -> Parts:
         yield "what is read", same(read, contract.guest_view)
     restored = replace(before)
     yield "KVM_SET_MSRS", iff(truth(restored.restore_view(value)), fits)
-    yield "the view restored", z3.If(
+    yield "the view restored", when(
         fits, same(restored.guest_view, value), same(restored.guest_view, before.guest_view))
 
 
@@ -261,12 +260,12 @@ def contract_decides_on_reports(machine: Variant, values: Symbols) -> Parts:
     for kept_by in ReportKeptBy:
         contract, value = any_contract(values, kept_by), values.word("written")
         before = replace(contract)
-        shown = z3.And(truth(kept_by is not ReportKeptBy.NOBODY), flag_term(contract.announced))
-        valid = z3.Not(outside(value, 0b11))
+        shown = all_of(truth(kept_by is not ReportKeptBy.NOBODY), flag_term(contract.announced))
+        valid = not_(outside(value, 0b11))
         new = word_term(value) & ~word_term(before.report)
         seen = attempt(lambda: contract.write_report(value))  # noqa: B023
         yield f"{kept_by.value}: the guest's", iff(
-            truth(seen is None), z3.And(shown, valid, new & ~word_term(before.offered) == 0))
+            truth(seen is None), all_of(shown, valid, new & ~word_term(before.offered) == 0))
         yield f"{kept_by.value}: the report", same(contract.report, value if seen is None else before.report)
         yield f"{kept_by.value}: nothing else", unchanged(contract, before, "report")
         read = attempt(contract.read_report)
@@ -275,7 +274,7 @@ def contract_decides_on_reports(machine: Variant, values: Symbols) -> Parts:
             yield f"{kept_by.value}: what is read", same(read, contract.report)
         restored = replace(before)
         yield f"{kept_by.value}: KVM_SET_MSRS", iff(
-            truth(restored.restore_report(value)), z3.And(truth(kept_by is ReportKeptBy.KVM), valid))
+            truth(restored.restore_report(value)), all_of(truth(kept_by is ReportKeptBy.KVM), valid))
         yield f"{kept_by.value}: KVM_SET_MSRS leaves", unchanged(restored, before, "report")
 
 
@@ -287,9 +286,9 @@ def contract_init_reaches_kvm_only(machine: Variant, values: Symbols) -> Parts:
         contract = any_contract(values, kept_by)
         before = replace(contract)
         contract.init()
-        gone = z3.And(truth(kept_by is ReportKeptBy.KVM), flag_term(before.init_withdraws_report))
+        gone = all_of(truth(kept_by is ReportKeptBy.KVM), flag_term(before.init_withdraws_report))
         yield f"{kept_by.value}: view", same(contract.guest_view, 0)
-        yield f"{kept_by.value}: report", z3.If(gone, same(contract.report, 0), same(contract.report, before.report))
+        yield f"{kept_by.value}: report", when(gone, same(contract.report, 0), same(contract.report, before.report))
         yield f"{kept_by.value}: nothing else", unchanged(contract, before, "guest_view", "report")
         if kept_by is ReportKeptBy.USERSPACE:
             yield "userspace: what is forced", equal(contract.force(), before.force())
@@ -304,21 +303,21 @@ def contract_takes_exactly_valid_pairs(machine: Variant, values: Symbols) -> Par
     contract = any_contract(values, ReportKeptBy.KVM)
     before, mask, value = replace(contract), values.word("new_mask"), values.word("new_value")
     new = replace(before, user_mask=mask, user_value=value)
-    fits = z3.And(flag_term(exists(contract.host)), z3.Not(merged_outside(
+    fits = all_of(flag_term(exists(contract.host)), not_(merged_outside(
         before.guest_view, *new.force(), contract.host.writable)))
     accepted = contract.userspace_force(mask, value)
-    yield "a pair", iff(accepted, z3.And(pair_is_accepted(contract.host, mask, value), fits))
+    yield "a pair", iff(accepted, all_of(pair_is_accepted(contract.host, mask, value), fits))
     yield "the pair", unchanged(contract, new if accepted else before)
 
     contract, destination = replace(before), a_host(values, "destination")
     there = replace(before, host=destination)
-    none = z3.And(same(before.user_mask, 0), same(before.user_value, 0))
-    fits = z3.And(flag_term(exists(destination)), z3.Not(merged_outside(
+    none = all_of(same(before.user_mask, 0), same(before.user_value, 0))
+    fits = all_of(flag_term(exists(destination)), not_(merged_outside(
         before.guest_view, *there.force(), destination.writable)))
     accepted = contract.move(destination)
-    yield "a move", iff(accepted, z3.And(
-        z3.Or(none, pair_is_accepted(destination, before.user_mask, before.user_value)),
-        z3.Or(z3.Not(flag_term(exists(before.host))), fits)))
+    yield "a move", iff(accepted, all_of(
+        any_of(none, pair_is_accepted(destination, before.user_mask, before.user_value)),
+        any_of(not_(flag_term(exists(before.host))), fits)))
     yield "the host alone", unchanged(contract, there if accepted else before)
 
 
@@ -341,17 +340,17 @@ def new_vcpu_starts_with_the_vms_pair(machine: Variant, values: Symbols) -> Part
     for name in ("user", "force"):
         yield f"{name} mask", same(getattr(vcpu, f"{name}_mask"), vm.user_mask)
         yield f"{name} value", same(getattr(vcpu, f"{name}_value"), vm.user_value)
-    yield "view", z3.And([same(seen, 0) for seen in (vcpu.guest_view, vcpu.vmcs01.spec_ctrl_shadow)])
-    yield "MASK", z3.Implies(flag_term(host.spec_ctrl_shadow), same(vcpu.vmcs01.spec_ctrl_mask, vm.user_mask))
+    yield "view", all_of([same(seen, 0) for seen in (vcpu.guest_view, vcpu.vmcs01.spec_ctrl_shadow)])
+    yield "MASK", implies(flag_term(host.spec_ctrl_shadow), same(vcpu.vmcs01.spec_ctrl_mask, vm.user_mask))
     for name, vmcs in (("vmcs01", vcpu.vmcs01), ("vmcs02", vcpu.vmcs02)):
-        yield f"{name} intercepts", z3.And(
+        yield f"{name} intercepts", all_of(
             flag_term(vmcs.intercept_read), flag_term(vmcs.intercept_write), flag_term(vmcs.use_msr_bitmap))
         yield f"{name} has the control", iff(vmcs.virtualize_spec_ctrl, host.spec_ctrl_shadow)
-    yield "the virtual MSRs", z3.And([
+    yield "the virtual MSRs", all_of([
         same(word, 0) for word in (vcpu.virtual_enumeration, vcpu.mitigation_enum, vcpu.mitigation_ctrl)])
     yield "IA32_ARCH_CAPABILITIES", same(vcpu.arch_capabilities, feature_msr(host, IA32_ARCH_CAPABILITIES))
     vcpu.run()
-    yield "the register", z3.Implies(flag_term(exists(host)), same(vcpu.cpu.spec_ctrl, vm.user_value))
+    yield "the register", implies(flag_term(exists(host)), same(vcpu.cpu.spec_ctrl, vm.user_value))
 
 
 @theorem
@@ -363,10 +362,10 @@ def kvm_offers_the_virtual_msrs_everywhere(machine: Variant, values: Symbols) ->
     features = host.features
     offered = feature_msr(host, IA32_ARCH_CAPABILITIES)
     listed = flag_term(features.arch_capabilities)
-    yield "IA32_ARCH_CAPABILITIES", iff(has(offered, bit), z3.Or(
+    yield "IA32_ARCH_CAPABILITIES", iff(has(offered, bit), any_of(
         word_term(bit) == ARCH_CAP_VIRTUAL_ENUM,
-        z3.And(word_term(bit) == ARCH_CAP_RRSBA, listed, flag_term(features.rrsba)),
-        z3.And(word_term(bit) == ARCH_CAP_BHI_NO, listed, flag_term(features.bhi_no))))
+        all_of(word_term(bit) == ARCH_CAP_RRSBA, listed, flag_term(features.rrsba)),
+        all_of(word_term(bit) == ARCH_CAP_BHI_NO, listed, flag_term(features.bhi_no))))
     yield "the virtual MSRs", truth([feature_msr(host, msr) for msr in FEATURE_MSRS[1:]] == [0b1, 0b11])
     yield "no others", truth(all(feature_msr(host, msr) is None for msr in (
         IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL)))

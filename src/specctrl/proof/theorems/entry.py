@@ -3,8 +3,6 @@
 import errno
 from dataclasses import replace
 
-import z3
-
 from specctrl.model.kvm.state import Loaded
 from specctrl.model.kvm.vcpu import Vcpu
 from specctrl.model.outcomes import Errno, HostFault
@@ -12,7 +10,8 @@ from specctrl.model.parts import Features, Host
 from specctrl.model.registers import IA32_SPEC_CTRL, KVM_CAP_FORCE_SPEC_CTRL
 from specctrl.proof.any_vcpu import AnyFilter, Symbols, exists, same
 from specctrl.proof.invariant import askings
-from specctrl.proof.symbolic import Term, current, flag_term, word_term
+from specctrl.proof.symbolic import current, flag_term, word_term
+from specctrl.proof.terms import Term, all_of, any_of, implies, not_, when
 from specctrl.proof.theorems.capability import pair_is_accepted
 from specctrl.proof.theorems.statement import (
     L1_GUEST,
@@ -44,29 +43,29 @@ def requested(host: Host, report: object) -> Term:
     """Every bit that a report asks for and the host can deliver, as one word, without the formulas of the rules."""
     bits = word_term(0)
     for asked, bit, deliverable in askings(host):
-        bits = bits | z3.If(z3.And(has(report, asked), deliverable), word_term(bit), word_term(0))
+        bits = bits | when(all_of(has(report, asked), deliverable), word_term(bit), word_term(0))
     return bits
 
 
 def forced_by(user_mask: object, user_value: object, asked: Term, bit: object) -> tuple[Term, Term]:
     """The terms that a bit is in the mask, and in the value, that userspace's pair and the bits asked for make."""
     users, wanted = has(user_mask, bit), asked & word_term(bit) != 0
-    return z3.Or(users, wanted), z3.Or(has(user_value, bit), z3.And(wanted, z3.Not(users)))
+    return any_of(users, wanted), any_of(has(user_value, bit), all_of(wanted, not_(users)))
 
 
 def direct_on(vcpu: Vcpu, write: bool) -> Term:
     """The term that the loaded VMCS lets the guest access the MSR in this direction without an exit."""
-    return z3.Not(flag_term(vcpu.vmcs.intercept_write if write else vcpu.vmcs.intercept_read))
+    return not_(flag_term(vcpu.vmcs.intercept_write if write else vcpu.vmcs.intercept_read))
 
 
 def l1_direct(vcpu: Vcpu, write: bool) -> Term:
     """The same for vmcs01, whichever is loaded."""
-    return z3.Not(flag_term(vcpu.vmcs01.intercept_write if write else vcpu.vmcs01.intercept_read))
+    return not_(flag_term(vcpu.vmcs01.intercept_write if write else vcpu.vmcs01.intercept_read))
 
 
 def l2_direct(vcpu: Vcpu, write: bool) -> Term:
     """The same for vmcs02."""
-    return z3.Not(flag_term(vcpu.vmcs02.intercept_write if write else vcpu.vmcs02.intercept_read))
+    return not_(flag_term(vcpu.vmcs02.intercept_write if write else vcpu.vmcs02.intercept_read))
 
 
 def allows(vcpu: Vcpu, write: bool) -> Term:
@@ -82,15 +81,15 @@ def entry_loads_the_saved_value(vcpu: Vcpu, values: Symbols) -> Parts:
     before, host = twin(vcpu), vcpu.host
     vcpu.cpu.entry_loads_shadow = False
     current().assume(flag_term(vcpu.cpu.has_spec_ctrl) == flag_term(exists(host)))
-    loads = z3.And(flag_term(exists(host)), z3.Not(same(before.saved, host.spec_ctrl)))
+    loads = all_of(flag_term(exists(host)), not_(same(before.saved, host.spec_ctrl)))
     seen = attempt(vcpu.enter_guest)
-    yield "the host's fault", iff(ends(seen, HostFault), z3.And(loads, outside(before.saved, vcpu.cpu.writable)))
+    yield "the host's fault", iff(ends(seen, HostFault), all_of(loads, outside(before.saved, vcpu.cpu.writable)))
     if seen is None:
-        yield "the register", z3.If(
+        yield "the register", when(
             loads, same(vcpu.cpu.spec_ctrl, before.saved), same(vcpu.cpu.spec_ctrl, before.cpu.spec_ctrl))
         yield "the guest runs", truth(vcpu.in_guest)
         yield "nothing else", unchanged(vcpu, before, "cpu", "vm", "nested_run_pending", "has_run", "vmcs01", "vmcs02")
-        yield "the VMCSs", z3.And(equal(vcpu.vmcs01, before.vmcs01), equal(vcpu.vmcs02, before.vmcs02))
+        yield "the VMCSs", all_of(equal(vcpu.vmcs01, before.vmcs01), equal(vcpu.vmcs02, before.vmcs02))
 
 
 @theorem_of(L1_GUEST, L2_GUEST, of=Of.ANY)
@@ -100,16 +99,16 @@ def exit_takes_and_gives_back(vcpu: Vcpu, values: Symbols) -> Parts:
     exactly if the saved value differs from it or the host uses legacy IBRS, and leaves the register alone otherwise."""
     before, host = twin(vcpu), vcpu.host
     current().assume(flag_term(vcpu.cpu.has_spec_ctrl) == flag_term(exists(host)))
-    current().assume(z3.And(z3.Not(outside(host.spec_ctrl, vcpu.cpu.writable)), same(host.writable, vcpu.cpu.writable)))
+    current().assume(all_of(not_(outside(host.spec_ctrl, vcpu.cpu.writable)), same(host.writable, vcpu.cpu.writable)))
     there, control = flag_term(exists(host)), flag_term(vcpu.cpu.has_control)
-    could = z3.And(there, direct_on(vcpu, write=True))
+    could = all_of(there, direct_on(vcpu, write=True))
     vcpu.exit_guest()
     register, shadow = before.cpu.spec_ctrl, before.vmcs.spec_ctrl_shadow
-    yield "the saved value", z3.If(could, same(vcpu.saved, register), same(vcpu.saved, before.saved))
-    yield "the view", z3.If(could, z3.If(control, same(vcpu.guest_view, shadow), same(vcpu.guest_view, register)),
+    yield "the saved value", when(could, same(vcpu.saved, register), same(vcpu.saved, before.saved))
+    yield "the view", when(could, when(control, same(vcpu.guest_view, shadow), same(vcpu.guest_view, register)),
                             same(vcpu.guest_view, before.guest_view))
-    back = z3.And(there, z3.Or(z3.Not(same(vcpu.saved, host.spec_ctrl)), flag_term(host.legacy_ibrs)))
-    yield "the register", z3.If(
+    back = all_of(there, any_of(not_(same(vcpu.saved, host.spec_ctrl)), flag_term(host.legacy_ibrs)))
+    yield "the register", when(
         back, same(vcpu.cpu.spec_ctrl, host.spec_ctrl), same(vcpu.cpu.spec_ctrl, register))
     yield "the host runs", truth(not vcpu.in_guest)
     yield "nothing else", unchanged(vcpu, before, "cpu", "vm", "saved", "guest_view")
@@ -124,22 +123,22 @@ def what_is_forced_goes_bit_by_bit(vcpu: Vcpu, values: Symbols) -> Parts:
     bit, other = any_bit(values), twin(vcpu)
     vcpu.user_mask, vcpu.user_value = values.word("new_mask"), values.word("new_value")
     vcpu.mitigation_ctrl = values.word("new_report")
-    current().assume(z3.Not(outside(vcpu.user_value, vcpu.user_mask)))
+    current().assume(not_(outside(vcpu.user_value, vcpu.user_mask)))
     vcpu.update_force()
     mask, value = forced_by(vcpu.user_mask, vcpu.user_value, requested(vcpu.host, vcpu.mitigation_ctrl), bit)
     yield "mask", iff(has(vcpu.force_mask, bit), mask)
     yield "value", iff(has(vcpu.force_value, bit), value)
-    yield "saved", iff(has(vcpu.saved, bit), z3.If(mask, value, has(vcpu.guest_view, bit)))
+    yield "saved", iff(has(vcpu.saved, bit), when(mask, value, has(vcpu.guest_view, bit)))
     other.user_mask, other.user_value, other.mitigation_ctrl = vcpu.user_mask, vcpu.user_value, vcpu.mitigation_ctrl
     other.cpuid = Features(spec_ctrl=values.flag("other.cpuid.spec_ctrl"))
     other.update_force()
     for name in ("force_mask", "force_value", "saved", "guest_view"):
         yield f"for another CPUID: {name}", same(getattr(vcpu, name), getattr(other, name))
     control = flag_term(vcpu.cpu.has_control)
-    yield "loaded: MASK", z3.Implies(control, same(vcpu.vmcs.spec_ctrl_mask, vcpu.force_mask))
+    yield "loaded: MASK", implies(control, same(vcpu.vmcs.spec_ctrl_mask, vcpu.force_mask))
     vcpu.load_vmcs(Loaded.VMCS01 if vcpu.level == 2 else Loaded.VMCS02)
-    yield "the other: MASK", z3.Implies(control, same(vcpu.vmcs.spec_ctrl_mask, vcpu.force_mask))
-    yield "the other: SHADOW", z3.Implies(control, same(vcpu.vmcs.spec_ctrl_shadow, vcpu.guest_view))
+    yield "the other: MASK", implies(control, same(vcpu.vmcs.spec_ctrl_mask, vcpu.force_mask))
+    yield "the other: SHADOW", implies(control, same(vcpu.vmcs.spec_ctrl_shadow, vcpu.guest_view))
 
 
 @theorem_of(L1_KVM, L2_KVM)
@@ -151,25 +150,25 @@ def vcpu_capability_takes_exactly_safe_pairs(vcpu: Vcpu, values: Symbols) -> Par
     before, mask, value = twin(vcpu), values.word("new_mask"), values.word("new_value")
     asked = requested(vcpu.host, vcpu.mitigation_ctrl)
     new_mask = word_term(mask) | asked
-    fits = z3.And(flag_term(exists(vcpu.host)), z3.And(
+    fits = all_of(flag_term(exists(vcpu.host)), all_of(
         word_term(value) & ~word_term(vcpu.host.writable) == 0,
         asked & ~word_term(mask) & ~word_term(vcpu.host.writable) == 0,
         word_term(vcpu.guest_view) & ~new_mask & ~word_term(vcpu.host.writable) == 0))
     capability, flags = values.word("capability"), values.word("flags")
-    valid = z3.And(same(flags, 0), same(capability, KVM_CAP_FORCE_SPEC_CTRL), pair_is_accepted(vcpu.host, mask, value))
+    valid = all_of(same(flags, 0), same(capability, KVM_CAP_FORCE_SPEC_CTRL), pair_is_accepted(vcpu.host, mask, value))
     seen = attempt(lambda: vcpu.enable_cap(capability, flags, mask, value))
-    yield "it succeeds", iff(truth(seen is None), z3.And(valid, fits))
+    yield "it succeeds", iff(truth(seen is None), all_of(valid, fits))
     yield "or EINVAL", truth(seen is None or ends(seen, Errno, errno.EINVAL))
     if seen is not None:
         yield "nothing changes", unchanged(vcpu, before, "vm")
         return
-    yield "the pair", z3.And(same(vcpu.user_mask, mask), same(vcpu.user_value, value))
+    yield "the pair", all_of(same(vcpu.user_mask, mask), same(vcpu.user_value, value))
     yield "the view and the report", unchanged(
         vcpu, before, *OWN, "user_mask", "user_value", "force_mask", "force_value", "saved", "passthrough")
     vcpu.run()
     register = word_term(vcpu.cpu.spec_ctrl)
     yield "in force", register & word_term(mask) == word_term(value)
-    yield "the MASK field", z3.Implies(flag_term(vcpu.cpu.has_control), same(vcpu.vmcs.spec_ctrl_mask, vcpu.force_mask))
+    yield "the MASK field", implies(flag_term(vcpu.cpu.has_control), same(vcpu.vmcs.spec_ctrl_mask, vcpu.force_mask))
 
 
 @theorem_of(L1_KVM, L2_KVM)
@@ -186,14 +185,14 @@ def interception_follows_mask_and_cpuid(vcpu: Vcpu, values: Symbols) -> Parts:
     shown = flag_term(vcpu.cpuid.spec_ctrl)
     unforced = same(vcpu.force_mask, 0)
     for name, write in (("reads", False), ("writes", True)):
-        yield f"{name}: hidden or forced", z3.Implies(
-            z3.Or(z3.Not(shown), z3.And(z3.Not(control), z3.Not(unforced))),
-            z3.And(z3.Not(l1_direct(vcpu, write)), z3.Not(l2_direct(vcpu, write))))
-        yield f"{name}: unforced", z3.Implies(
-            z3.And(shown, z3.Not(control), unforced, z3.Not(same(vcpu.guest_view, 0))),
+        yield f"{name}: hidden or forced", implies(
+            any_of(not_(shown), all_of(not_(control), not_(unforced))),
+            all_of(not_(l1_direct(vcpu, write)), not_(l2_direct(vcpu, write))))
+        yield f"{name}: unforced", implies(
+            all_of(shown, not_(control), unforced, not_(same(vcpu.guest_view, 0))),
             iff(l1_direct(vcpu, write), allows(vcpu, write)))
-        yield f"{name}: with the control", z3.Implies(
-            z3.And(control, shown), iff(l1_direct(vcpu, write), l1_direct(before, write)))
+        yield f"{name}: with the control", implies(
+            all_of(control, shown), iff(l1_direct(vcpu, write), l1_direct(before, write)))
 
 
 @theorem_of(L1_KVM, L2_KVM)
@@ -204,11 +203,11 @@ def first_nonzero_write_ends_interception(vcpu: Vcpu, values: Symbols) -> Parts:
     before, value = twin(vcpu), values.word("written")
     hosts = bool(values.flag("userspace"))
     seen = attempt(lambda: vcpu.write_msr(IA32_SPEC_CTRL, value, host_initiated=hosts))
-    ends_it = z3.And(
-        truth(seen is None), z3.Not(same(value, 0)), flag_term(vcpu.cpuid.spec_ctrl),
-        z3.Or(flag_term(vcpu.cpu.has_control), same(vcpu.force_mask, 0)))
+    ends_it = all_of(
+        truth(seen is None), not_(same(value, 0)), flag_term(vcpu.cpuid.spec_ctrl),
+        any_of(flag_term(vcpu.cpu.has_control), same(vcpu.force_mask, 0)))
     for name, write in (("reads", False), ("writes", True)):
-        yield name, z3.If(ends_it, iff(l1_direct(vcpu, write), allows(vcpu, write)),
+        yield name, when(ends_it, iff(l1_direct(vcpu, write), allows(vcpu, write)),
                           iff(l1_direct(vcpu, write), l1_direct(before, write)))
         yield f"{name} of L2", iff(l2_direct(vcpu, write), l2_direct(before, write))
 
@@ -224,8 +223,8 @@ def denied_directions_are_intercepted(vcpu: Vcpu, values: Symbols) -> Parts:
     yield "KVM runs", truth(not vcpu.in_guest)
     passes = flag_term(before.passthrough)
     for name, write in (("reads", False), ("writes", True)):
-        yield name, iff(l1_direct(vcpu, write), z3.And(passes, allows(vcpu, write)))
-        yield f"{name} of L2", z3.Implies(passes, iff(l2_direct(vcpu, write), l2_direct(before, write)))
+        yield name, iff(l1_direct(vcpu, write), all_of(passes, allows(vcpu, write)))
+        yield f"{name} of L2", implies(passes, iff(l2_direct(vcpu, write), l2_direct(before, write)))
 
 
 @theorem_of(L1_KVM, L2_KVM)
@@ -236,20 +235,20 @@ def init_keeps_interception(vcpu: Vcpu, values: Symbols) -> Parts:
     before, bit = twin(vcpu), any_bit(values)
     vcpu.init_reset()
     gone = flag_term(vcpu.init_withdraws_report)
-    report = z3.If(gone, word_term(0), word_term(before.mitigation_ctrl))
+    report = when(gone, word_term(0), word_term(before.mitigation_ctrl))
     yield "the view", same(vcpu.guest_view, 0)
     yield "the report", word_term(vcpu.mitigation_ctrl) == report
-    yield "userspace's pair", z3.And(
+    yield "userspace's pair", all_of(
         same(vcpu.user_mask, before.user_mask), same(vcpu.user_value, before.user_value))
     mask, value = forced_by(vcpu.user_mask, vcpu.user_value, requested(vcpu.host, vcpu.mitigation_ctrl), bit)
-    yield "in force", z3.And(iff(has(vcpu.force_mask, bit), mask), iff(has(vcpu.force_value, bit), value))
-    yield "none pending", z3.Not(flag_term(vcpu.init_pending))
-    yield "SHADOW", z3.Implies(flag_term(vcpu.cpu.has_control), same(vcpu.vmcs.spec_ctrl_shadow, 0))
-    decides = z3.And(z3.Not(flag_term(vcpu.cpu.has_control)), z3.Not(same(vcpu.force_mask, 0)))
+    yield "in force", all_of(iff(has(vcpu.force_mask, bit), mask), iff(has(vcpu.force_value, bit), value))
+    yield "none pending", not_(flag_term(vcpu.init_pending))
+    yield "SHADOW", implies(flag_term(vcpu.cpu.has_control), same(vcpu.vmcs.spec_ctrl_shadow, 0))
+    decides = all_of(not_(flag_term(vcpu.cpu.has_control)), not_(same(vcpu.force_mask, 0)))
     for name, write in (("reads", False), ("writes", True)):
         for where, now in (("L1", l1_direct), ("L2", l2_direct)):
-            yield f"{name} of {where}", z3.If(
-                decides, z3.Not(now(vcpu, write)), iff(now(vcpu, write), now(before, write)))
+            yield f"{name} of {where}", when(
+                decides, not_(now(vcpu, write)), iff(now(vcpu, write), now(before, write)))
 
 
 @theorem_of(L1_KVM, L2_KVM, L1_GUEST, L2_GUEST)
@@ -262,9 +261,9 @@ def reset_leaves_zero(vcpu: Vcpu, values: Symbols) -> Parts:
     vcpu.controls = replace(
         vcpu.controls, exit_msr_store=(IA32_SPEC_CTRL,), exit_msr_load=((IA32_SPEC_CTRL, values.word("listed")),))
     vcpu.platform_reset()
-    yield "the view", z3.And(same(vcpu.guest_view, 0), equal(tuple(vcpu.get_msrs((IA32_SPEC_CTRL,))), (0,)))
+    yield "the view", all_of(same(vcpu.guest_view, 0), equal(tuple(vcpu.get_msrs((IA32_SPEC_CTRL,))), (0,)))
     yield "the report", same(vcpu.mitigation_ctrl, 0)
-    yield "the pair", z3.And(same(vcpu.force_mask, before.user_mask), same(vcpu.force_value, before.user_value),
+    yield "the pair", all_of(same(vcpu.force_mask, before.user_mask), same(vcpu.force_value, before.user_value),
                              same(vcpu.user_mask, before.user_mask), same(vcpu.user_value, before.user_value))
     yield "where it is", truth(vcpu.level == 1 and not vcpu.in_guest and vcpu.vmx_operation is False)
     yield "SMM and INIT", truth(vcpu.smm is False and vcpu.init_pending is False and vcpu.shut_down is False
@@ -278,13 +277,14 @@ def kvm_writes_view_and_merge(vcpu: Vcpu, values: Symbols) -> Parts:
     loaded SHADOW and, bit by bit, the saved value; one that is refused changes nothing."""
     before, value, bit = twin(vcpu), values.word("written"), any_bit(values)
     hosts = bool(values.flag("userspace"))
-    fits = z3.And(flag_term(exists(vcpu.host)), z3.Not(merged_outside(
+    fits = all_of(flag_term(exists(vcpu.host)), not_(merged_outside(
         value, before.force_mask, before.force_value, vcpu.host.writable)))
     seen = attempt(lambda: vcpu.write_msr(IA32_SPEC_CTRL, value, host_initiated=hosts))
-    yield "it is accepted", iff(truth(seen is None), z3.And(z3.Or(truth(hosts), flag_term(vcpu.cpuid.spec_ctrl)), fits))
+    shown = any_of(truth(hosts), flag_term(vcpu.cpuid.spec_ctrl))
+    yield "it is accepted", iff(truth(seen is None), all_of(shown, fits))
     if seen is None:
         yield "the view", same(vcpu.guest_view, value)
-        yield "SHADOW", z3.Implies(flag_term(vcpu.cpu.has_control), same(vcpu.vmcs.spec_ctrl_shadow, value))
+        yield "SHADOW", implies(flag_term(vcpu.cpu.has_control), same(vcpu.vmcs.spec_ctrl_shadow, value))
         yield "the saved value", taken_from(bit, vcpu.saved, value, before.force_mask, before.force_value)
         yield "nothing else", unchanged(
             vcpu, before, *OWN, "guest_view", "saved", "passthrough")

@@ -5,8 +5,6 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-import z3
-
 from specctrl.model import guest
 from specctrl.model.exposure import (
     Overhead,
@@ -35,7 +33,8 @@ from specctrl.model.registers import (
     RRSBA_DIS_S,
 )
 from specctrl.proof.any_vcpu import Symbols, same
-from specctrl.proof.symbolic import Term, flag_term, word_term
+from specctrl.proof.symbolic import flag_term, word_term
+from specctrl.proof.terms import Term, all_of, any_of, not_, when
 from specctrl.proof.theorems.capability import a_host
 from specctrl.proof.theorems.statement import Parts, any_bit, choose, equal, has, iff, term_of, theorem, truth
 
@@ -118,21 +117,21 @@ def kernel_uses_retpoline_or_hardware_or_software(machine: Variant, values: Symb
     chosen = guest.choose(kernel, cpuid, shown)
     last = chosen.spec_ctrl[-1] if chosen.spec_ctrl else 0
     retpoline, rrsba = flag_term(kernel.retpoline), has(shown, ARCH_CAP_RRSBA)
-    trusts = z3.And(retpoline, z3.Or(z3.Not(rrsba), has(last, RRSBA_DIS_S)))
-    wants = z3.And(truth(kernel.spectre_bhi is not SpectreBhi.OFF), z3.Not(trusts))
-    hardware = z3.And(flag_term(cpuid.bhi_ctrl), truth(kernel.bhi_dis_s == "auto"))
-    yield "BHI_DIS_S", iff(has(last, BHI_DIS_S), z3.And(wants, hardware))
-    software = z3.And(wants, z3.Not(hardware))
+    trusts = all_of(retpoline, any_of(not_(rrsba), has(last, RRSBA_DIS_S)))
+    wants = all_of(truth(kernel.spectre_bhi is not SpectreBhi.OFF), not_(trusts))
+    hardware = all_of(flag_term(cpuid.bhi_ctrl), truth(kernel.bhi_dis_s == "auto"))
+    yield "BHI_DIS_S", iff(has(last, BHI_DIS_S), all_of(wants, hardware))
+    software = all_of(wants, not_(hardware))
     yield "after an exit", truth(chosen.after_exit in (kernel.sequence, BhbSequence.NONE))
     yield "a sequence", iff(truth(chosen.after_exit is not BhbSequence.NONE), software)
     yield "at system calls", truth(
         chosen.at_entry is (chosen.after_exit if kernel.spectre_bhi is SpectreBhi.ON else BhbSequence.NONE))
-    yield "RRSBA_DIS_S", iff(has(last, RRSBA_DIS_S), z3.And(retpoline, rrsba, flag_term(cpuid.rrsba_ctrl)))
-    yield "IBRS", iff(has(last, IBRS), z3.And(flag_term(cpuid.spec_ctrl), z3.Not(retpoline)))
+    yield "RRSBA_DIS_S", iff(has(last, RRSBA_DIS_S), all_of(retpoline, rrsba, flag_term(cpuid.rrsba_ctrl)))
+    yield "IBRS", iff(has(last, IBRS), all_of(flag_term(cpuid.spec_ctrl), not_(retpoline)))
     yield "no other bit", word_term(last) & ~word_term(IBRS | RRSBA_DIS_S | BHI_DIS_S) == 0
     for earlier, later in pairwise(chosen.spec_ctrl):
         yield "each adds", truth(earlier & ~later == 0 and earlier != later)
-    yield "the rest is the owner's", z3.And(
+    yield "the rest is the owner's", all_of(
         iff(chosen.retpoline, kernel.retpoline), truth(chosen.wants_bhi is (kernel.spectre_bhi is SpectreBhi.ON)))
 
 
@@ -183,18 +182,18 @@ def report_sets_and_clears_what_is_offered(machine: Variant, values: Symbols) ->
     cpu, wanted, bit = any_cpu(values, faults=faults), values.word("wanted"), any_bit(values)
     before = dict(cpu.held)
     guest.report(cpu, wanted)
-    announced = z3.And(has(before[MSR_VIRTUAL_ENUMERATION], 1), *(
-        z3.Not(term_of(values.flag(f"{msr:x}.{access} faults"))) for msr, access in MAY_FAULT))
-    offered = z3.And(announced, has(before[MSR_VIRTUAL_MITIGATION_ENUM], bit), has(0b11, bit))
+    announced = all_of(has(before[MSR_VIRTUAL_ENUMERATION], 1), *(
+        not_(term_of(values.flag(f"{msr:x}.{access} faults"))) for msr, access in MAY_FAULT))
+    offered = all_of(announced, has(before[MSR_VIRTUAL_MITIGATION_ENUM], bit), has(0b11, bit))
     report = MSR_VIRTUAL_MITIGATION_CTRL
-    yield "each bit", iff(has(cpu.held[report], bit), z3.If(offered, has(wanted, bit), has(before[report], bit)))
+    yield "each bit", iff(has(cpu.held[report], bit), when(offered, has(wanted, bit), has(before[report], bit)))
     for msr in before.keys() - {report}:
         yield f"{msr:#x}", same(cpu.held[msr], before[msr])
     values_of = [before[report], *cpu.written(report)]
     yield "at most two writes", truth(len(values_of) <= 3)
     for one, then in pairwise(values_of):
         changed = word_term(one) ^ word_term(then)
-        yield "one bit a write", z3.And(changed != 0, changed & (changed - 1) == 0)
+        yield "one bit a write", all_of(changed != 0, changed & (changed - 1) == 0)
 
 
 @theorem
@@ -208,7 +207,7 @@ def each_cpu_reports_for_itself(machine: Variant, values: Symbols) -> Parts:
     after = copy(cpu)
     after.held = dict(cpu.held)
     software = guest.boot(kernel, cpu, which)
-    reports = z3.And(flag_term(kernel.reports), flag_term(cpu.cpuid.arch_capabilities),
+    reports = all_of(flag_term(kernel.reports), flag_term(cpu.cpuid.arch_capabilities),
                      has(cpu.held[IA32_ARCH_CAPABILITIES], ARCH_CAP_VIRTUAL_ENUM),
                      truth(which is not KernelCpu.RESUME))
     touched = any(msr in VIRTUAL for _, msr in cpu.accesses)
@@ -225,12 +224,12 @@ def each_cpu_reports_for_itself(machine: Variant, values: Symbols) -> Parts:
 def protects(host: Host, software: Software | None, effective: object) -> tuple[Term, Term]:
     """The terms that retpoline protects this software, and that its sequence does, from the host's features alone."""
     if software is None:
-        return z3.BoolVal(False), z3.BoolVal(False)
+        return truth(False), truth(False)
     features = host.features
-    works = {BhbSequence.NONE: z3.BoolVal(False), BhbSequence.SHORT: term_of(host.short_sequence_works),
-             BhbSequence.LONG: z3.BoolVal(True), BhbSequence.TSX: term_of(features.tsx)}[software.at_entry]
-    disabled = z3.Or(z3.Not(term_of(features.rrsba)), has(effective, RRSBA_DIS_S))
-    return z3.And(term_of(software.retpoline), disabled), works
+    works = {BhbSequence.NONE: truth(False), BhbSequence.SHORT: term_of(host.short_sequence_works),
+             BhbSequence.LONG: truth(True), BhbSequence.TSX: term_of(features.tsx)}[software.at_entry]
+    disabled = any_of(not_(term_of(features.rrsba)), has(effective, RRSBA_DIS_S))
+    return all_of(term_of(software.retpoline), disabled), works
 
 
 def known_or_not(values: Symbols) -> Software | None:
@@ -250,8 +249,8 @@ def four_things_stop_bhi(machine: Variant, values: Symbols) -> Parts:
         Protection.RETPOLINE: retpoline, Protection.SEQUENCE: sequence,
     }
     named = bhi_protection(host, effective, software)
-    yield "what is named is there", stops.get(named, z3.Not(z3.Or(list(stops.values()))))
-    yield "exposed", iff(truth("BHI" in exposed(host, effective, software)), z3.Not(z3.Or(list(stops.values()))))
+    yield "what is named is there", stops.get(named, not_(any_of(list(stops.values()))))
+    yield "exposed", iff(truth("BHI" in exposed(host, effective, software)), not_(any_of(list(stops.values()))))
     for each in BhbSequence:
         yield f"the {each.value} sequence", iff(
             sequence_works(host, each), protects(host, Software(at_entry=each), effective)[1])
@@ -262,8 +261,8 @@ def rrsba_needs_retpoline_and_no_bit(machine: Variant, values: Symbols) -> Parts
     """On every host, for every effective value and all software: a kernel is exposed to RRSBA exactly if it relies on
     retpoline, or has not booted, the host has RRSBA behaviour, and the value lacks RRSBA_DIS_S."""
     host, effective, software = a_host(values), values.word("effective"), known_or_not(values)
-    relies = z3.BoolVal(True) if software is None else term_of(software.retpoline)
-    open_to = z3.And(relies, term_of(host.features.rrsba), z3.Not(has(effective, RRSBA_DIS_S)))
+    relies = truth(True) if software is None else term_of(software.retpoline)
+    open_to = all_of(relies, term_of(host.features.rrsba), not_(has(effective, RRSBA_DIS_S)))
     yield "nothing", iff(truth(rrsba_protection(host, effective, software) is RrsbaProtection.NOTHING), open_to)
     yield "exposed", iff(truth("RRSBA" in exposed(host, effective, software)), open_to)
 
@@ -287,8 +286,8 @@ def what_is_needless_can_be_left_out(machine: Variant, values: Symbols) -> Parts
     yield "before a boot", truth(overhead(host, effective, None) == ())
     for item in overhead(host, effective, software):
         value, other = without(item, effective, software)
-        there = z3.Or(word_term(value) != word_term(effective), truth(other.at_entry is not software.at_entry))
+        there = any_of(word_term(value) != word_term(effective), truth(other.at_entry is not software.at_entry))
         yield f"{item.value} is there", there
         still = truth(exposed(host, value, other) == exposed(host, effective, software))
-        unwanted = z3.And(truth(item is Overhead.BHI_DIS_S_OPTED_OUT), z3.Not(term_of(software.wants_bhi)))
-        yield f"without {item.value}", z3.Or(still, unwanted)
+        unwanted = all_of(truth(item is Overhead.BHI_DIS_S_OPTED_OUT), not_(term_of(software.wants_bhi)))
+        yield f"without {item.value}", any_of(still, unwanted)

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import permutations
 
-import z3
-
 from specctrl.model.kvm.state import Loaded, NestedState, PendingExit
 from specctrl.model.kvm.variant import Assumptions, Variant
 from specctrl.model.kvm.vcpu import Vcpu
@@ -14,6 +12,7 @@ from specctrl.model.parts import Features
 from specctrl.model.registers import IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL
 from specctrl.proof.any_vcpu import Symbols, any_controls, exists, same
 from specctrl.proof.symbolic import current, flag_term
+from specctrl.proof.terms import all_of, any_of, implies
 from specctrl.proof.theorems.capability import a_host, pair_is_accepted
 from specctrl.proof.theorems.msrs import same_ioctls
 from specctrl.proof.theorems.statement import (
@@ -43,7 +42,7 @@ def restoring_commutes(machine: Variant, values: Symbols) -> Parts:
     host = a_host(values)
     current().assume(flag_term(exists(host)))
     vm = machine.vm(host, values.word("new_mask"), values.word("new_value"))
-    current().assume(z3.Or(z3.And(same(vm.user_mask, 0), same(vm.user_value, 0)),
+    current().assume(any_of(all_of(same(vm.user_mask, 0), same(vm.user_value, 0)),
                            pair_is_accepted(host, vm.user_mask, vm.user_value)))
     vcpu = machine.make_vcpu(vm, Features(spec_ctrl=values.flag("cpuid.spec_ctrl")), Assumptions())
     level2 = bool(values.flag("state.level2"))
@@ -53,7 +52,7 @@ def restoring_commutes(machine: Variant, values: Symbols) -> Parts:
         smm_left_level2=values.flag("state.smm_left_level2"), smm_left_vmx=values.flag("state.smm_left_vmx"),
         init_pending=values.flag("state.init_pending"))
     for needs, given in ((state.vmx_operation, host.nested), (state.run_pending, level2)):
-        current().assume(z3.Implies(flag_term(needs), flag_term(given)))
+        current().assume(implies(flag_term(needs), flag_term(given)))
     view, report = values.word("view"), values.word("report")
 
     def performed(order: tuple[int, ...]) -> tuple[Vcpu, list[object]]:
@@ -105,6 +104,6 @@ def a_waiting_exit_is_not_moved(vcpu: Vcpu, values: Symbols) -> Parts:
     attempt(lambda: vcpu.reply(values.word("data"), values.flag("error")))
     waiting: object = vcpu.pending_exit
     yield "after the reply", truth(waiting is None and machine.stopped(0) is vcpu)
-    yield "the view and the report", z3.And(
+    yield "the view and the report", all_of(
         equal(vcpu.guest_view, before.guest_view), equal(vcpu.mitigation_ctrl, before.mitigation_ctrl),
         flag_term(vcpu.cpu.non_root))

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import z3
-
 from specctrl.model.kvm.state import NestedState, PendingExit
 from specctrl.model.kvm.system import FEATURE_MSRS
 from specctrl.model.kvm.vcpu import Vcpu
@@ -20,7 +18,8 @@ from specctrl.model.registers import (
 )
 from specctrl.proof.any_vcpu import AnyFilter, Symbols, same, view_now
 from specctrl.proof.side_by_side import UNKNOWN_MSR
-from specctrl.proof.symbolic import Term, current, flag_term, word_term
+from specctrl.proof.symbolic import current, flag_term, word_term
+from specctrl.proof.terms import Term, all_of, implies, not_, when
 from specctrl.proof.theorems.statement import (
     L1_GUEST,
     L1_KVM,
@@ -120,14 +119,14 @@ def cpuid_gates_the_guest_alone(vcpu: Vcpu, values: Symbols) -> Parts:
     """An access of IA32_SPEC_CTRL that KVM performs for a guest is refused with INVAL, and changes nothing, if its
     CPUID hides the MSR; KVM_SET_MSRS and KVM_GET_MSRS end alike, and set the same words, whatever the guest's CPUID."""
     before, other, value = twin(vcpu), twin(vcpu), values.word("written")
-    hidden = z3.Not(flag_term(vcpu.cpuid.spec_ctrl))
+    hidden = not_(flag_term(vcpu.cpuid.spec_ctrl))
     match choose(values, "access", ("guest reads", "guest writes", "ioctls")):
         case "guest reads":
             seen = attempt(lambda: vcpu.read_msr(IA32_SPEC_CTRL, host_initiated=False))
             yield "the guest's read", iff(ends(seen, MsrRefused, ExitReason.INVAL), hidden)
         case "guest writes":
             seen = attempt(lambda: vcpu.write_msr(IA32_SPEC_CTRL, value, host_initiated=False))
-            yield "the guest's write", z3.Implies(hidden, z3.And(
+            yield "the guest's write", implies(hidden, all_of(
                 truth(ends(seen, MsrRefused, ExitReason.INVAL)), unchanged(vcpu, before, "vm")))
         case _:
             other.cpuid = Features(spec_ctrl=values.flag("other.cpuid.spec_ctrl"),
@@ -152,10 +151,10 @@ def filter_decides_first_and_for_guests_alone(vcpu: Vcpu, values: Symbols) -> Pa
         yield "KVM_GET_MSRS", equal(tuple(vcpu.get_msrs(KNOWN)), tuple(other.get_msrs(KNOWN)))
         return
     write = access == "write"
-    denied = z3.Not(filter_of(vcpu, msr, write))
+    denied = not_(filter_of(vcpu, msr, write))
     seen = attempt(lambda: vcpu.emulate_wrmsr(msr, value) if write else vcpu.emulate_rdmsr(msr))
     yield access, iff(ends(seen, MsrRefused, ExitReason.FILTER), denied)
-    yield f"a denied {access} changes nothing", z3.Implies(denied, unchanged(vcpu, before, "vm"))
+    yield f"a denied {access} changes nothing", implies(denied, unchanged(vcpu, before, "vm"))
 
 
 @theorem_of(L1_KVM, L2_KVM)
@@ -202,22 +201,22 @@ def guest_accesses_of_virtual_msrs(vcpu: Vcpu, values: Symbols) -> Parts:
     write = choose(values, "access", ("read", "write")) == "write"
     current().assume(filter_of(vcpu, msr, write))
     listed = flag_term(vcpu.cpuid.arch_capabilities)
-    shown = z3.And(listed, has(vcpu.arch_capabilities, 1 << 63))
+    shown = all_of(listed, has(vcpu.arch_capabilities, 1 << 63))
     if msr == IA32_ARCH_CAPABILITIES:
         gate, kept = listed, vcpu.arch_capabilities
     elif msr == MSR_VIRTUAL_ENUMERATION:
         gate, kept = shown, vcpu.virtual_enumeration
     else:
-        gate = z3.And(shown, has(vcpu.virtual_enumeration, 1))
+        gate = all_of(shown, has(vcpu.virtual_enumeration, 1))
         kept = vcpu.mitigation_enum if msr == MSR_VIRTUAL_MITIGATION_ENUM else vcpu.mitigation_ctrl
     if not write:
         seen = attempt(lambda: vcpu.emulate_rdmsr(msr))
-        yield "a read", iff(ends(seen, MsrRefused, ExitReason.INVAL), z3.Not(gate))
+        yield "a read", iff(ends(seen, MsrRefused, ExitReason.INVAL), not_(gate))
         if not isinstance(seen, MsrRefused):
             yield "what is read", same(seen, kept)
         return
     new = word_term(value) & ~word_term(before.mitigation_ctrl)
-    takes = z3.And(gate, truth(msr == MSR_VIRTUAL_MITIGATION_CTRL), z3.Not(outside(value, 0b11)),
+    takes = all_of(gate, truth(msr == MSR_VIRTUAL_MITIGATION_CTRL), not_(outside(value, 0b11)),
                    new & ~word_term(before.mitigation_enum) == 0)
     seen = attempt(lambda: vcpu.emulate_wrmsr(msr, value))
     yield "a write", iff(truth(seen is None), takes)
@@ -241,10 +240,10 @@ def userspace_writes_of_virtual_msrs(vcpu: Vcpu, values: Symbols) -> Parts:
         IA32_ARCH_CAPABILITIES: ("arch_capabilities", 2**64 - 1), MSR_VIRTUAL_ENUMERATION: ("virtual_enumeration", 0b1),
         MSR_VIRTUAL_MITIGATION_ENUM: ("mitigation_enum", 0b11), MSR_VIRTUAL_MITIGATION_CTRL: ("mitigation_ctrl", 0b11),
     }[msr]
-    frozen = z3.And(flag_term(vcpu.has_run), truth(msr in FEATURE_MSRS))
+    frozen = all_of(flag_term(vcpu.has_run), truth(msr in FEATURE_MSRS))
     taken = vcpu.set_msrs(((msr, value),)) == 1
-    yield "it is accepted", iff(taken, z3.If(
-        frozen, same(value, getattr(before, field)), z3.Not(outside(value, valid))))
+    yield "it is accepted", iff(taken, when(
+        frozen, same(value, getattr(before, field)), not_(outside(value, valid))))
     yield "what is kept", same(getattr(vcpu, field), value if taken else getattr(before, field))
     forced = ("force_mask", "force_value", "saved", "passthrough") if msr == MSR_VIRTUAL_MITIGATION_CTRL else ()
     records = ("vm", "cpu", "vmcs01", "vmcs02") if forced else ("vm",)
@@ -266,6 +265,6 @@ def report_forces_on_its_own_vcpu(vcpu: Vcpu, values: Symbols) -> Parts:
     yield "the VM", unchanged(vcpu.vm, vm)
     vcpu.run()
     register, control = word_term(vcpu.cpu.spec_ctrl), flag_term(vcpu.cpu.has_control)
-    yield "the register", z3.Implies(
+    yield "the register", implies(
         flag_term(vcpu.host.has_spec_ctrl), register & word_term(vcpu.force_mask) == word_term(vcpu.force_value))
-    yield "MASK", z3.Implies(control, same(vcpu.vmcs.spec_ctrl_mask, vcpu.force_mask))
+    yield "MASK", implies(control, same(vcpu.vmcs.spec_ctrl_mask, vcpu.force_mask))

@@ -3,8 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-import z3
-
 from specctrl.model.contract import Intercept, L1Controls
 from specctrl.model.kvm.nested import l1_intercepts
 from specctrl.model.kvm.state import Loaded, NestedState
@@ -17,7 +15,8 @@ from specctrl.model.registers import (
 )
 from specctrl.proof.any_vcpu import Symbols, any_controls, exists, l1_wants, same
 from specctrl.proof.side_by_side import UNKNOWN_MSR
-from specctrl.proof.symbolic import Term, current, flag_term
+from specctrl.proof.symbolic import current, flag_term
+from specctrl.proof.terms import Term, all_of, any_of, implies, not_, when
 from specctrl.proof.theorems.entry import direct_on, l2_direct
 from specctrl.proof.theorems.msrs import VIRTUAL, filter_of, same_ioctls
 from specctrl.proof.theorems.statement import (
@@ -44,8 +43,8 @@ RECORDS = ("vm", "cpu", "vmcs01", "vmcs02")
 
 def acceptable(vcpu: Vcpu, value: object) -> Term:
     """The term that an entry of L1's lists may write this to IA32_SPEC_CTRL: filter, CPUID, and the merge."""
-    return z3.And(filter_of(vcpu, IA32_SPEC_CTRL, write=True), flag_term(vcpu.cpuid.spec_ctrl),
-                  flag_term(exists(vcpu.host)), z3.Not(merged_outside(
+    return all_of(filter_of(vcpu, IA32_SPEC_CTRL, write=True), flag_term(vcpu.cpuid.spec_ctrl),
+                  flag_term(exists(vcpu.host)), not_(merged_outside(
                       value, vcpu.force_mask, vcpu.force_value, vcpu.host.writable)))
 
 
@@ -69,13 +68,13 @@ def l1_never_has_the_control(vcpu: Vcpu, values: Symbols) -> Parts:
     vcpu.nested_enter(controls, ())
     control = flag_term(vcpu.host.spec_ctrl_shadow)
     yield "the control", iff(vcpu.vmcs02.virtualize_spec_ctrl, control)
-    yield "MASK and SHADOW", z3.Implies(control, z3.And(
+    yield "MASK and SHADOW", implies(control, all_of(
         same(vcpu.vmcs02.spec_ctrl_mask, vcpu.force_mask), same(vcpu.vmcs02.spec_ctrl_shadow, vcpu.guest_view)))
     yield "loaded", truth(vcpu.loaded is Loaded.VMCS02 and vcpu.vmx_operation is True)
     yield "the words", equal(words_of(vcpu), words_of(before))
     for name, write in (("reads", False), ("writes", True)):
         mine = flag_term(vcpu.vmcs01.intercept_write if write else vcpu.vmcs01.intercept_read)
-        yield name, iff(l2_direct(vcpu, write), z3.Not(z3.Or(mine, l1_wants(controls, IA32_SPEC_CTRL, write))))
+        yield name, iff(l2_direct(vcpu, write), not_(any_of(mine, l1_wants(controls, IA32_SPEC_CTRL, write))))
 
 
 @theorem_of(L1_KVM, L2_KVM, L2_GUEST)
@@ -87,7 +86,7 @@ def bitmaps_are_merged_when_they_must_be(vcpu: Vcpu, values: Symbols) -> Parts:
         vcpu.smm_left_level2, vcpu.init_pending = True, False
         vcpu.rsm()
         yield "RSM leaves one", truth(vcpu.bitmap_merge_pending is True)
-        before, waits = twin(vcpu), z3.BoolVal(True)
+        before, waits = twin(vcpu), truth(True)
     elif values.flag("KVM_SET_NESTED_STATE"):
         state = NestedState(
             level2=True, controls=any_controls(values, "new_l1"), vmx_operation=True, run_pending=False, smm=False,
@@ -96,12 +95,12 @@ def bitmaps_are_merged_when_they_must_be(vcpu: Vcpu, values: Symbols) -> Parts:
             yield "KVM_SET_NESTED_STATE leaves one", truth(vcpu.bitmap_merge_pending is True)
         before, waits = twin(vcpu), flag_term(vcpu.bitmap_merge_pending)
     vcpu.run()
-    yield "none waits", z3.Not(flag_term(vcpu.bitmap_merge_pending))
+    yield "none waits", not_(flag_term(vcpu.bitmap_merge_pending))
     for name, write in (("reads", False), ("writes", True)):
         mine = flag_term(vcpu.vmcs01.intercept_write if write else vcpu.vmcs01.intercept_read)
-        merged = iff(l2_direct(vcpu, write), z3.Not(z3.Or(mine, l1_wants(vcpu.controls, IA32_SPEC_CTRL, write))))
+        merged = iff(l2_direct(vcpu, write), not_(any_of(mine, l1_wants(vcpu.controls, IA32_SPEC_CTRL, write))))
         kept = iff(l2_direct(vcpu, write), l2_direct(before, write))
-        yield name, z3.If(waits, merged, kept) if vcpu.level == 2 else kept
+        yield name, when(waits, merged, kept) if vcpu.level == 2 else kept
 
 
 @theorem_of(L1_KVM)
@@ -124,7 +123,7 @@ def what_l1_intercepts_becomes_an_exit(vcpu: Vcpu, values: Symbols) -> Parts:
     exit_value, write = values.word("l1.exit"), choose(values, "direction", (False, True))
     vcpu.controls = replace(vcpu.controls, exit_msr_load=((IA32_SPEC_CTRL, exit_value),))
     if msr == IA32_SPEC_CTRL:  # merged when L1 entered; no bitmap covers the other
-        current().assume(z3.And(l1_wants(vcpu.controls, IA32_SPEC_CTRL, write), z3.Not(direct_on(vcpu, write))))
+        current().assume(all_of(l1_wants(vcpu.controls, IA32_SPEC_CTRL, write), not_(direct_on(vcpu, write))))
     before, takes = twin(vcpu), acceptable(vcpu, exit_value)
     seen = attempt(lambda: vcpu.wrmsr(msr, value) if write else vcpu.rdmsr(msr))
     yield "an exit to L1", iff(ends(seen, Reflected), takes)
@@ -150,14 +149,14 @@ def a_failed_entry_keeps_what_was_done(vcpu: Vcpu, values: Symbols) -> Parts:
     takes_first, takes_last = acceptable(vcpu, first), acceptable(vcpu, last)
     before = twin(vcpu)
     seen = attempt(lambda: vcpu.nested_enter(controls, ((IA32_SPEC_CTRL, first), (bad, values.word("other")))))
-    aborts = z3.And(truth(loads), z3.Not(takes_last))
+    aborts = all_of(truth(loads), not_(takes_last))
     yield "an abort", iff(ends(seen, VmxAbort), aborts)
-    yield "the second entry fails", iff(ends(seen, NestedEntryFailed, 2), z3.And(z3.Not(aborts), takes_first))
-    yield "or the first", iff(ends(seen, NestedEntryFailed, 1), z3.And(z3.Not(aborts), z3.Not(takes_first)))
+    yield "the second entry fails", iff(ends(seen, NestedEntryFailed, 2), all_of(not_(aborts), takes_first))
+    yield "or the first", iff(ends(seen, NestedEntryFailed, 1), all_of(not_(aborts), not_(takes_first)))
     yield "L1", truth(vcpu.level == 1 and not vcpu.in_guest and vcpu.nested_run_pending is False)
-    after_first = z3.If(takes_first, same(vcpu.guest_view, first), same(vcpu.guest_view, before.guest_view))
-    yield "the view", z3.If(z3.And(truth(loads), takes_last), same(vcpu.guest_view, last), after_first)
-    yield "SHADOW", z3.Implies(flag_term(vcpu.cpu.has_control), same(vcpu.vmcs01.spec_ctrl_shadow, vcpu.guest_view))
+    after_first = when(takes_first, same(vcpu.guest_view, first), same(vcpu.guest_view, before.guest_view))
+    yield "the view", when(all_of(truth(loads), takes_last), same(vcpu.guest_view, last), after_first)
+    yield "SHADOW", implies(flag_term(vcpu.cpu.has_control), same(vcpu.vmcs01.spec_ctrl_shadow, vcpu.guest_view))
     yield "the report", same(vcpu.mitigation_ctrl, before.mitigation_ctrl)
 
 
@@ -168,16 +167,16 @@ def a_refused_exit_list_aborts(vcpu: Vcpu, values: Symbols) -> Parts:
     running.  Otherwise it is not shut down by it."""
     stores = (choose(values, "stored", (IA32_SPEC_CTRL, UNKNOWN_MSR)),)
     value, before = values.word("loaded"), twin(vcpu)
-    kept = z3.And(truth(stores[0] == IA32_SPEC_CTRL), filter_of(vcpu, stores[0], write=False),
+    kept = all_of(truth(stores[0] == IA32_SPEC_CTRL), filter_of(vcpu, stores[0], write=False),
                   flag_term(vcpu.cpuid.spec_ctrl))
     takes = acceptable(vcpu, value)
     seen = attempt(lambda: vcpu.nested_exit(stores, ((IA32_SPEC_CTRL, value),)))
-    yield "an abort", iff(ends(seen, VmxAbort), z3.Not(z3.And(kept, takes)))
+    yield "an abort", iff(ends(seen, VmxAbort), not_(all_of(kept, takes)))
     yield "or what was stored", equal(tuple(seen), (before.guest_view,)) if isinstance(seen, list) else truth(
         ends(seen, VmxAbort))
-    yield "shut down", iff(vcpu.shut_down, z3.Not(z3.And(kept, takes)))
+    yield "shut down", iff(vcpu.shut_down, not_(all_of(kept, takes)))
     yield "L1, and KVM runs", truth(vcpu.level == 1 and not vcpu.in_guest)
-    yield "the view", z3.If(z3.And(kept, takes), same(vcpu.guest_view, value), same(vcpu.guest_view, before.guest_view))
+    yield "the view", when(all_of(kept, takes), same(vcpu.guest_view, value), same(vcpu.guest_view, before.guest_view))
 
 
 @theorem_of(L1_KVM, L2_KVM)
@@ -210,7 +209,7 @@ def a_vcpu_that_shut_down_runs_no_guest(vcpu: Vcpu, values: Symbols) -> Parts:
     yield "nothing changes", unchanged(vcpu, before, "vm")
     yield "KVM_SET_MSRS", truth(vcpu.set_msrs(((MSR_VIRTUAL_MITIGATION_CTRL, 0),)) == 1)
     machine.reset_vcpu()
-    yield "after the reset", z3.Not(flag_term(vcpu.shut_down))
+    yield "after the reset", not_(flag_term(vcpu.shut_down))
 
 
 # ---- SMM, saved state, INIT
@@ -238,7 +237,7 @@ def no_list_for_smm_or_saved_state(vcpu: Vcpu, values: Symbols) -> Parts:
                 smm_left_level2=values.flag("state.smm_left_level2"), smm_left_vmx=values.flag("state.smm_left_vmx"),
                 init_pending=values.flag("state.init_pending"))))
     yield "the words", equal(words_of(vcpu), before)
-    yield "SHADOW", z3.Implies(flag_term(vcpu.cpu.has_control), z3.And(
+    yield "SHADOW", implies(flag_term(vcpu.cpu.has_control), all_of(
         same(vcpu.vmcs.spec_ctrl_shadow, vcpu.guest_view), same(vcpu.vmcs.spec_ctrl_mask, vcpu.force_mask)))
 
 
@@ -255,10 +254,10 @@ def nested_state_holds_no_word(vcpu: Vcpu, values: Symbols) -> Parts:
     yield "the same", equal(state, other.save_nested())
     for name in ("vmx_operation", "controls", "smm", "smm_left_level2", "smm_left_vmx", "init_pending"):
         yield name, equal(getattr(state, name), getattr(before, name))
-    yield "level and pending entry", z3.And(
+    yield "level and pending entry", all_of(
         truth(state.level2 == (before.level == 2)), equal(state.run_pending, before.nested_run_pending))
     yield "nothing changes", unchanged(vcpu, before, "vm")
-    current().assume(z3.Or(flag_term(vcpu.host.nested), z3.Not(flag_term(vcpu.vmx_operation))))
+    current().assume(any_of(flag_term(vcpu.host.nested), not_(flag_term(vcpu.vmx_operation))))
     target.controls = listed(values, "other")
     for name in ("vmx_operation", "nested_run_pending", "smm", "smm_left_level2", "smm_left_vmx", "init_pending"):
         setattr(target, name, values.flag(f"other.{name}"))
@@ -276,12 +275,12 @@ def init_waits_where_it_is_blocked(vcpu: Vcpu, values: Symbols) -> Parts:
     settled_ = twin(vcpu)
     settled_.exit_guest()
     event = choose(values, "event", ("INIT", "VMXOFF", "RSM", "VMLAUNCH"))
-    blocked = z3.Or(flag_term(vcpu.smm), z3.And(truth(vcpu.level == 1), flag_term(vcpu.vmx_operation)))
+    blocked = any_of(flag_term(vcpu.smm), all_of(truth(vcpu.level == 1), flag_term(vcpu.vmx_operation)))
     if event == "INIT":
         level2 = vcpu.level == 2
         seen = attempt(vcpu.init)
         yield "it is blocked", iff(ends(seen, Blocked), blocked)
-        yield "it goes to L1", iff(ends(seen, Reflected), z3.And(truth(level2), z3.Not(blocked)))
+        yield "it goes to L1", iff(ends(seen, Reflected), all_of(truth(level2), not_(blocked)))
         if ends(seen, Blocked):
             yield "it waits", truth(vcpu.init_pending is True)
             yield "nothing else", unchanged(vcpu, settled_, "vm", "init_pending")
@@ -296,24 +295,24 @@ def init_waits_where_it_is_blocked(vcpu: Vcpu, values: Symbols) -> Parts:
         return
     pending = flag_term(vcpu.init_pending)
     if event == "VMLAUNCH":
-        current().assume(z3.Not(flag_term(vcpu.smm)))
+        current().assume(not_(flag_term(vcpu.smm)))
         seen = attempt(lambda: vcpu.vmlaunch(any_controls(values, "new_l1"), ()))
         yield "VMLAUNCH: it goes to L1", iff(ends(seen, Reflected), pending)
         yield "VMLAUNCH: the level", truth(vcpu.level == (1 if ends(seen, Reflected) else 2))
-        yield "VMLAUNCH: none is pending", z3.Not(flag_term(vcpu.init_pending))
+        yield "VMLAUNCH: none is pending", not_(flag_term(vcpu.init_pending))
         vcpu.exit_guest()
         yield "VMLAUNCH: nothing is reset", equal(words_of(vcpu), words_of(settled_))
         return
     if event == "VMXOFF":
-        current().assume(z3.Not(flag_term(vcpu.smm)))
+        current().assume(not_(flag_term(vcpu.smm)))
         vcpu.vmxoff()
         takes = pending
     else:
-        current().assume(z3.Not(flag_term(vcpu.smm_left_level2)))
-        takes = z3.And(pending, z3.Not(flag_term(vcpu.smm_left_vmx)))
+        current().assume(not_(flag_term(vcpu.smm_left_level2)))
+        takes = all_of(pending, not_(flag_term(vcpu.smm_left_vmx)))
         vcpu.rsm()
-    yield f"{event}: pending", iff(vcpu.init_pending, z3.And(pending, z3.Not(takes)))
-    yield f"{event}: the view", z3.If(takes, same(vcpu.guest_view, 0), same(vcpu.guest_view, settled_.guest_view))
-    kept = z3.Or(z3.Not(takes), z3.Not(flag_term(vcpu.init_withdraws_report)))
-    yield f"{event}: the report", z3.If(
+    yield f"{event}: pending", iff(vcpu.init_pending, all_of(pending, not_(takes)))
+    yield f"{event}: the view", when(takes, same(vcpu.guest_view, 0), same(vcpu.guest_view, settled_.guest_view))
+    kept = any_of(not_(takes), not_(flag_term(vcpu.init_withdraws_report)))
+    yield f"{event}: the report", when(
         kept, same(vcpu.mitigation_ctrl, settled_.mitigation_ctrl), same(vcpu.mitigation_ctrl, 0))

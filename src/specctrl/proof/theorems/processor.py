@@ -3,13 +3,12 @@
 from copy import copy
 from typing import Any
 
-import z3
-
 from specctrl.model.kvm.variant import Variant
 from specctrl.model.outcomes import Fault, VmEntryFailed, VmExit, VmxAbort, VmxInstructionError
 from specctrl.model.processor import CONTROL_FIELD_INVALID, UNSUPPORTED_FIELD, LogicalProcessor, Vmcs
 from specctrl.proof.any_vcpu import Symbols, same, subset
 from specctrl.proof.symbolic import flag_term
+from specctrl.proof.terms import all_of, any_of, implies, not_, when
 from specctrl.proof.theorems.statement import (
     Parts,
     any_bit,
@@ -57,12 +56,12 @@ def root_accesses_are_plain(machine: Variant, values: Symbols) -> Parts:
     for an operand with a reserved bit, and what faults changes nothing."""
     cpu, before, value = any_processor(machine, values), any_processor(machine, values), values.word("written")
     seen = attempt(cpu.rdmsr)
-    yield "RDMSR faults", iff(ends(seen, Fault), z3.Not(flag_term(cpu.has_spec_ctrl)))
+    yield "RDMSR faults", iff(ends(seen, Fault), not_(flag_term(cpu.has_spec_ctrl)))
     yield "RDMSR changes nothing", unchanged(cpu, before)
     if not isinstance(seen, Fault):
         yield "RDMSR returns", same(seen, before.spec_ctrl)
     seen = attempt(lambda: cpu.wrmsr(value))
-    refused = z3.Or(z3.Not(flag_term(cpu.has_spec_ctrl)), outside(value, cpu.writable))
+    refused = any_of(not_(flag_term(cpu.has_spec_ctrl)), outside(value, cpu.writable))
     yield "WRMSR faults", iff(ends(seen, Fault), refused)
     yield "the register", same(cpu.spec_ctrl, before.spec_ctrl if ends(seen, Fault) else value)
     yield "nothing else", unchanged(cpu, before, "spec_ctrl")
@@ -74,7 +73,7 @@ def fields_need_the_control(machine: Variant, values: Symbols) -> Parts:
     processor without the control; elsewhere each reads or writes its own field and no other."""
     cpu, vmcs, _, before = both(machine, values)
     value = values.word("written")
-    no_control = z3.Not(flag_term(cpu.has_control))
+    no_control = not_(flag_term(cpu.has_control))
     for name, field, operation in (
         ("MASK", "spec_ctrl_mask", lambda: cpu.write_mask(vmcs, value)),
         ("SHADOW", "spec_ctrl_shadow", lambda: cpu.write_shadow(vmcs, value)),
@@ -96,7 +95,7 @@ def entry_checks_the_control(machine: Variant, values: Symbols) -> Parts:
     that does not support it."""
     cpu, vmcs, before, _ = both(machine, values)
     seen = attempt(lambda: cpu.vm_entry(vmcs))
-    missing = z3.And(flag_term(vmcs.virtualize_spec_ctrl), z3.Not(flag_term(before.has_control)))
+    missing = all_of(flag_term(vmcs.virtualize_spec_ctrl), not_(flag_term(before.has_control)))
     yield "it fails", iff(ends(seen, VmxInstructionError, CONTROL_FIELD_INVALID), missing)
     if isinstance(seen, VmxInstructionError):
         yield "nothing is loaded", unchanged(cpu, before)
@@ -121,7 +120,7 @@ def areas_act_on_the_register(machine: Variant, values: Symbols) -> Parts:
     it was."""
     cpu, vmcs, before, given = both(machine, values)
     vmcs.entry_load, cpu.has_control = True, True
-    refused = z3.Or(z3.Not(flag_term(cpu.has_spec_ctrl)), outside(vmcs.entry_load_value, cpu.writable))
+    refused = any_of(not_(flag_term(cpu.has_spec_ctrl)), outside(vmcs.entry_load_value, cpu.writable))
     seen = attempt(lambda: cpu.vm_entry(vmcs))
     yield "entry: refused", iff(ends(seen, VmEntryFailed), refused)
     yield "entry: register", same(cpu.spec_ctrl, vmcs.entry_load_value if seen is None else before.spec_ctrl)
@@ -129,16 +128,16 @@ def areas_act_on_the_register(machine: Variant, values: Symbols) -> Parts:
 
     cpu, vmcs, before, given = both(machine, values)
     seen = attempt(lambda: cpu.vm_exit(vmcs))
-    refused = z3.Or(z3.Not(flag_term(cpu.has_spec_ctrl)), outside(vmcs.exit_load_value, cpu.writable))
+    refused = any_of(not_(flag_term(cpu.has_spec_ctrl)), outside(vmcs.exit_load_value, cpu.writable))
     loads, stores = flag_term(given.exit_load), flag_term(given.exit_store)
-    yield "exit: refused", iff(ends(seen, VmxAbort), z3.And(loads, refused))
-    written = z3.And(loads, truth(seen is None))
-    yield "exit: register", z3.If(
+    yield "exit: refused", iff(ends(seen, VmxAbort), all_of(loads, refused))
+    written = all_of(loads, truth(seen is None))
+    yield "exit: register", when(
         written, same(cpu.spec_ctrl, given.exit_load_value), same(cpu.spec_ctrl, before.spec_ctrl))
-    yield "exit: stored", z3.If(
+    yield "exit: stored", when(
         stores, same(vmcs.exit_store_value, before.spec_ctrl), same(vmcs.exit_store_value, given.exit_store_value))
     yield "exit: the VMCS", unchanged(vmcs, given, "exit_store_value")
-    yield "exit: the host runs", z3.Not(flag_term(cpu.non_root))
+    yield "exit: the host runs", not_(flag_term(cpu.non_root))
 
 
 @theorem
@@ -150,10 +149,10 @@ def interception_comes_first(machine: Variant, values: Symbols) -> Parts:
         write = name == "WRMSR"
         value = values.word("written")
         seen = attempt(lambda: cpu.wrmsr_in_guest(vmcs, value) if write else cpu.rdmsr_in_guest(vmcs))  # noqa: B023
-        exits = z3.Or(z3.Not(flag_term(given.use_msr_bitmap)), flag_term(getattr(given, intercepted)))
+        exits = any_of(not_(flag_term(given.use_msr_bitmap)), flag_term(getattr(given, intercepted)))
         yield f"{name} exits", iff(ends(seen, VmExit), exits)
         if ends(seen, VmExit) or not write:
-            yield f"{name} changes nothing", z3.And(unchanged(cpu, before), unchanged(vmcs, given))
+            yield f"{name} changes nothing", all_of(unchanged(cpu, before), unchanged(vmcs, given))
 
 
 def direct(machine: Variant, values: Symbols, control: bool) -> tuple[Any, Vmcs, Any, Vmcs]:
@@ -187,7 +186,7 @@ def with_the_control_rdmsr_returns_shadow(machine: Variant, values: Symbols) -> 
     cpu, vmcs, before, given = direct(machine, values, control=True)
     seen = attempt(lambda: cpu.rdmsr_in_guest(vmcs))
     yield "what is returned", same(seen, given.spec_ctrl_shadow)
-    yield "nothing else", z3.And(unchanged(cpu, before), unchanged(vmcs, given))
+    yield "nothing else", all_of(unchanged(cpu, before), unchanged(vmcs, given))
 
 
 @theorem
@@ -199,13 +198,13 @@ def with_the_control_wrmsr_merges(machine: Variant, values: Symbols) -> Parts:
     value, bit = values.word("written"), any_bit(values)
     seen = attempt(lambda: cpu.wrmsr_in_guest(vmcs, value))
     reserved = merged_outside(value, given.spec_ctrl_mask, before.spec_ctrl, before.writable)
-    yield "it faults", iff(ends(seen, Fault), z3.Or(z3.Not(flag_term(before.has_spec_ctrl)), reserved))
+    yield "it faults", iff(ends(seen, Fault), any_of(not_(flag_term(before.has_spec_ctrl)), reserved))
     if isinstance(seen, Fault):
-        yield "what faults changes nothing", z3.And(unchanged(cpu, before), unchanged(vmcs, given))
+        yield "what faults changes nothing", all_of(unchanged(cpu, before), unchanged(vmcs, given))
     else:
         yield "each bit", taken_from(bit, cpu.spec_ctrl, value, given.spec_ctrl_mask, before.spec_ctrl)
         yield "SHADOW", same(vmcs.spec_ctrl_shadow, value)
-        yield "no other field", z3.And(
+        yield "no other field", all_of(
             unchanged(cpu, before, "spec_ctrl"), unchanged(vmcs, given, "spec_ctrl_shadow"))
-        yield "no reserved bit", z3.Implies(
+        yield "no reserved bit", implies(
             subset(before.spec_ctrl, before.writable), subset(cpu.spec_ctrl, before.writable))

@@ -10,14 +10,14 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any, TypeVar
 
-import z3
-
 from specctrl.model.kvm.state import Loaded
 from specctrl.model.kvm.variant import Variant
 from specctrl.model.kvm.vcpu import Vcpu
 from specctrl.model.outcomes import MsrRefused, Outcome, VmEntryFailed, VmExit, VmxInstructionError
 from specctrl.proof.any_vcpu import Symbols, same
-from specctrl.proof.symbolic import Flag, Term, Word, current, flag_term, word_term
+from specctrl.proof.symbolic import Flag, Word, current, flag_term, word_term
+from specctrl.proof.terms import Term, all_of, any_of, when
+from specctrl.proof.terms import truth as truth
 
 Choice = TypeVar("Choice")
 Parts = Iterator[tuple[str, Term]]
@@ -90,11 +90,6 @@ def ends(seen: object, outcome: type[Exception], value: object = None) -> bool:
     return isinstance(seen, outcome) and (value is None or seen.args[0] == value)
 
 
-def truth(value: object) -> Term:
-    """The term of something that is settled on this path."""
-    return z3.BoolVal(bool(value))
-
-
 def iff(left: object, right: object) -> Term:
     """The term that two truths are one."""
     return term_of(left) == term_of(right)
@@ -102,14 +97,14 @@ def iff(left: object, right: object) -> Term:
 
 def term_of(value: object) -> Term:
     """A truth as a term: a bool, a flag, or a term already."""
-    return flag_term(value) if isinstance(value, bool | Flag) else value
+    return value if isinstance(value, Term) else flag_term(value)
 
 
 def any_bit(values: Symbols) -> Any:
     """One of the 64 bits: what holds of it holds of each."""
     bit = values.word("bit")
     term = word_term(bit)
-    current().assume(z3.And(term != 0, term & (term - 1) == 0))
+    current().assume(all_of(term != 0, term & (term - 1) == 0))
     return bit
 
 
@@ -139,17 +134,17 @@ def outside(word: object, bits: object) -> Term:
 def merged_outside(view: object, mask: object, value: object, bits: object) -> Term:
     """The term that a bit is not among these in ``value``, where ``mask`` has it, or in ``view``, where it has not."""
     masked, refused = word_term(mask), ~word_term(bits)
-    return z3.Or(word_term(value) & masked & refused != 0, word_term(view) & ~masked & refused != 0)
+    return any_of(word_term(value) & masked & refused != 0, word_term(view) & ~masked & refused != 0)
 
 
 def taken_from(bit: object, word: object, view: object, mask: object, value: object) -> Term:
     """The term that ``word`` has this bit as ``value`` where ``mask`` has it, and as ``view`` elsewhere."""
-    return has(word, bit) == z3.If(has(mask, bit), has(value, bit), has(view, bit))
+    return has(word, bit) == when(has(mask, bit), has(value, bit), has(view, bit))
 
 
 def unchanged(record: Any, before: Any, *but: str) -> Term:
     """The term that every field of a record is what it was, but for those named."""
-    return z3.And([equal(getattr(record, item.name), getattr(before, item.name))
+    return all_of([equal(getattr(record, item.name), getattr(before, item.name))
                    for item in fields(record) if item.name not in but])
 
 
@@ -160,12 +155,12 @@ def equal(left: Any, right: Any) -> Term:
     if isinstance(left, Flag) or isinstance(right, Flag):
         return iff(left, right)
     if left is right:
-        return z3.BoolVal(True)
+        return truth(True)
     if hasattr(left, "__dataclass_fields__") and type(left) is type(right):
         return unchanged(left, right)
     if isinstance(left, tuple) and isinstance(right, tuple) and len(left) == len(right):
-        return z3.And([equal(one, other) for one, other in zip(left, right, strict=True)])
-    return z3.BoolVal(bool(left == right))
+        return all_of([equal(one, other) for one, other in zip(left, right, strict=True)])
+    return truth(bool(left == right))
 
 
 def twin(vcpu: Vcpu) -> Vcpu:

@@ -4,8 +4,6 @@ import errno
 from dataclasses import fields, replace
 from typing import Any
 
-import z3
-
 from specctrl.model.contract import ReportKeptBy
 from specctrl.model.kvm.variant import Variant
 from specctrl.model.kvm.vcpu import Vcpu
@@ -18,7 +16,8 @@ from specctrl.model.vmm.keeper import ReportKeeper
 from specctrl.model.vmm.policies import POLICIES
 from specctrl.model.vmm.pool import advertise
 from specctrl.proof.any_vcpu import Symbols, abstract, any_host, same
-from specctrl.proof.symbolic import Term, Word, current, flag_term
+from specctrl.proof.symbolic import Word, current, flag_term
+from specctrl.proof.terms import Term, all_of, any_of, not_, when
 from specctrl.proof.theorems.capability import a_host, any_contract, asked_for, forceable
 from specctrl.proof.theorems.msrs import VIRTUAL, filter_of
 from specctrl.proof.theorems.statement import (
@@ -58,16 +57,16 @@ def pool_of_two_shows_what_both_have(machine: Variant, values: Symbols) -> Parts
     shown = advertise([one, other], offers, tells)
 
     def both(feature: str) -> Term:
-        return z3.And([term_of(getattr(host.features, feature)) for host in (one, other)])
+        return all_of([term_of(getattr(host.features, feature)) for host in (one, other)])
 
-    yield name, iff(getattr(shown.cpuid, name), z3.And(both(name), truth(name.upper() not in NOT_IN_CPUID)))
+    yield name, iff(getattr(shown.cpuid, name), all_of(both(name), truth(name.upper() not in NOT_IN_CPUID)))
     yield "no other feature", truth({each.lower() for each in shown.cpuid.names()} <= names)
-    told = z3.And(term_of(tells), z3.Or([term_of(host.features.rrsba) for host in (one, other)]))
+    told = all_of(term_of(tells), any_of([term_of(host.features.rrsba) for host in (one, other)]))
     listed, bit = both("arch_capabilities"), any_bit(values)
-    yield "IA32_ARCH_CAPABILITIES", iff(has(shown.arch_capabilities, bit), z3.Or(
-        z3.And(term_of(offers), same(bit, ARCH_CAP_VIRTUAL_ENUM)),
-        z3.And(same(bit, ARCH_CAP_BHI_NO), listed, both("bhi_no")),
-        z3.And(same(bit, ARCH_CAP_RRSBA), z3.Or(told, z3.And(listed, both("rrsba"))))))
+    yield "IA32_ARCH_CAPABILITIES", iff(has(shown.arch_capabilities, bit), any_of(
+        all_of(term_of(offers), same(bit, ARCH_CAP_VIRTUAL_ENUM)),
+        all_of(same(bit, ARCH_CAP_BHI_NO), listed, both("bhi_no")),
+        all_of(same(bit, ARCH_CAP_RRSBA), any_of(told, all_of(listed, both("rrsba"))))))
     yield "the report", truth((shown.virtual_enumeration, shown.mitigation_enum) == ((1, 0b11) if offers else (0, 0)))
 
 
@@ -79,11 +78,11 @@ def only_guests_without_the_control_are_forced(machine: Variant, values: Symbols
     for name in ("P1", "Xen"):
         host, cpuid = a_host(values), Features(bhi_ctrl=values.flag("cpuid.bhi_ctrl"))
         mask, value = POLICIES[name].pair(host, cpuid)
-        suffices = z3.And(truth(name == "P1"), term_of(host.short_sequence_works))
-        forces = z3.And(z3.Not(flag_term(cpuid.bhi_ctrl)), forceable(host, BHI_DIS_S),
-                        z3.Not(term_of(host.features.bhi_no)), z3.Not(suffices))
-        yield name, z3.If(forces, z3.And(same(mask, BHI_DIS_S), same(value, BHI_DIS_S)),
-                          z3.And(same(mask, 0), same(value, 0)))
+        suffices = all_of(truth(name == "P1"), term_of(host.short_sequence_works))
+        forces = all_of(not_(flag_term(cpuid.bhi_ctrl)), forceable(host, BHI_DIS_S),
+                        not_(term_of(host.features.bhi_no)), not_(suffices))
+        yield name, when(forces, all_of(same(mask, BHI_DIS_S), same(value, BHI_DIS_S)),
+                          all_of(same(mask, 0), same(value, 0)))
 
 
 def is_read(reply: dict[str, Any], word: object) -> Term:
@@ -106,14 +105,14 @@ def filtered_guest_reads_what_it_wrote(machine: Variant, values: Symbols) -> Par
     kept = FilteredSpecCtrl(values.word("mask"), values.word("value"), set_msr, values.word("view"))
     before = replace(kept)
     first = kept.answer(ExitKind.RDMSR, written)
-    yield "a read", z3.And(is_read(first, before.view), unchanged(kept, before), truth(not given))
+    yield "a read", all_of(is_read(first, before.view), unchanged(kept, before), truth(not given))
     reply = kept.answer(ExitKind.WRMSR, written)
     yield "once", truth(len(given) == 1)
-    yield "what KVM is given", z3.And([taken_from(bit, each, written, before.mask, before.value) for each in given])
-    yield "#GP", iff(truth(reply == {"error": True}), z3.Not(flag_term(takes)))
+    yield "what KVM is given", all_of([taken_from(bit, each, written, before.mask, before.value) for each in given])
+    yield "#GP", iff(truth(reply == {"error": True}), not_(flag_term(takes)))
     yield "or done", iff(truth(reply == {"error": False}), takes)
     again = kept.answer(ExitKind.RDMSR, 0)
-    yield "the view", z3.If(flag_term(takes), is_read(again, written), is_read(again, before.view))
+    yield "the view", when(flag_term(takes), is_read(again, written), is_read(again, before.view))
     yield "mask and value", unchanged(kept, before, "view")
 
 
@@ -125,7 +124,7 @@ def keeper_answers_as_kvm_does(vcpu: Vcpu, values: Symbols) -> Parts:
     """In front of a guest that is shown the virtual MSRs, a VMM that keeps them answers every access as KVM does that
     holds the same report and offers the same: the same value, #GP for the same accesses, and the same report after."""
     theirs = ReportKeeper(replace(abstract(vcpu), kept_by=ReportKeptBy.USERSPACE))
-    current().assume(z3.And(term_of(theirs.contract.announced), same(vcpu.virtual_enumeration, 1)))
+    current().assume(all_of(term_of(theirs.contract.announced), same(vcpu.virtual_enumeration, 1)))
     msr, value = choose(values, "msr", VIRTUAL), values.word("written")
     kind = choose(values, "kind", list(ExitKind))
     write = kind is ExitKind.WRMSR
@@ -169,10 +168,10 @@ def arrival_forces_for_this_host(machine: Variant, values: Symbols) -> Parts:
     before, destination = replace(kept.contract), a_host(values, "destination")
     kept.arrive(destination)
     mask, value = kept.pair()
-    asked = z3.And(asked_for(destination, before.report, bit), forceable(destination, bit))
+    asked = all_of(asked_for(destination, before.report, bit), forceable(destination, bit))
     own = has(before.user_mask, bit)
-    yield "mask", iff(has(mask, bit), z3.Or(own, asked))
-    yield "value", iff(has(value, bit), z3.If(own, has(before.user_value, bit), asked))
+    yield "mask", iff(has(mask, bit), any_of(own, asked))
+    yield "value", iff(has(value, bit), when(own, has(before.user_value, bit), asked))
     yield "nothing else", unchanged(kept.contract, before, "host")
     kept.reset()
     yield "after a reset", equal(kept.pair(), (before.user_mask, before.user_value))
