@@ -4,7 +4,7 @@ A part says what the processor enumerates and which BHB-clearing sequence works 
 A :class:`Host` is a part with its options chosen; rule code sees only the host.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from specctrl.model.registers import ARCH_CAP_BHI_NO, ARCH_CAP_RRSBA, ARCH_CAP_VIRTUAL_ENUM, REGISTERS, check_word
 from specctrl.model.words import is_subset
@@ -82,7 +82,7 @@ def guest_features(features: Features) -> Features:
     >>> guest_features(PARTS["sapphire-rapids"].features).rrsba
     False
     """
-    return features_from_names([name for name in features.names() if name not in NOT_IN_CPUID])
+    return replace(features, rrsba=False, bhi_no=False, tsx=False)  # those of NOT_IN_CPUID
 
 
 def writable_bits(features: Features) -> int:

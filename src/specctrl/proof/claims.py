@@ -15,7 +15,8 @@ INDUCTION: dict[str, str] = {
     "refused accesses leave the guest's view as it is: only a write of the guest, an entry of L1's load lists, "
     "KVM_SET_MSRS, INIT and reset change it.",
     "get_msrs_is_the_view": "KVM_GET_MSRS of IA32_SPEC_CTRL returns the guest's view, on every host.",
-    "host_value_after_exit": "While KVM runs, the processor holds the host's value.",
+    "host_value_after_exit": "After every VM exit the processor holds the host's value, whatever it held before the "
+    "entry.",
     "saved_is_hardware": "At every VM exit, before the host's value is written back, KVM's saved value is the "
     "processor's.",
     "host_never_faults": "No access of KVM to the MSR or to a VMCS field fails.",

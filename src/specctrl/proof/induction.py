@@ -79,8 +79,9 @@ def perform_step(step: Step, vcpu: Vcpu, values: Symbols) -> list[Obligation]:
     after = abstract(vcpu)
     owed = [Obligation("host_never_faults", "no fault", truth(True)), *always(vcpu, after)]
     owed += refinement(after, beside, seen)
-    owed += [Obligation("saved_is_hardware", "exit", same(saved, register))
-             for saved, register in getattr(vcpu, "exits", ())]
+    for saved, held, given in getattr(vcpu, "exits", ()):
+        owed += [Obligation("saved_is_hardware", "exit", same(saved, held)),
+                 Obligation("host_value_after_exit", "register", same(given, vcpu.host.spec_ctrl))]
     merged = getattr(vcpu, "merged", bitmap)
     now = (vcpu.vmcs02.intercept_read, vcpu.vmcs02.intercept_write)
     owed += [Obligation("l2_bitmap_waits_for_a_merge", part, l2_bit(vcpu, bit, was))
@@ -181,6 +182,8 @@ def families(
     if machine.name == posted.RFC_V3.name:  # it has no form of the capability for a vCPU
         known += [same(vcpu.user_mask, vcpu.vm.user_mask), same(vcpu.user_value, vcpu.vm.user_value)]
         known.append(not_(flag_term(vcpu.cpu.entry_loads_shadow)))  # nor need it be refuted under both assumptions
+        if not in_guest:  # its entry trusts the host's variable: nor by a host whose register drifted
+            known.append(same(vcpu.cpu.spec_ctrl, vcpu.host.spec_ctrl))
     for case in cases(vcpu):
         try:
             solution, rest = solve([*case, *known])

@@ -170,8 +170,9 @@ def instrumented(variant: Variant) -> Variant:
             self.merged = (self.vmcs02.intercept_read, self.vmcs02.intercept_write)
 
         def restore_host_spec_ctrl(self, held: int) -> None:
-            self.exits = (*getattr(self, "exits", ()), (self.saved, self.cpu.spec_ctrl))
+            held_then = self.cpu.spec_ctrl
             base.restore_host_spec_ctrl(self, held)
+            self.exits = (*getattr(self, "exits", ()), (self.saved, held_then, self.cpu.spec_ctrl))
 
         def emulate_rdmsr(self, msr: int) -> Any:
             try:

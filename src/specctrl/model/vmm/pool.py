@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from specctrl.model.parts import Features, Host, arch_capabilities, features_from_names, guest_features
+from specctrl.model.parts import GUEST_FEATURES, Features, Host, arch_capabilities, features_from_names, guest_features
 from specctrl.model.registers import (
     ARCH_CAP_RRSBA,
     ARCH_CAP_VIRTUAL_ENUM,
@@ -49,7 +49,7 @@ def advertise(pool: Sequence[Host], virtual_msrs: bool, tell_rrsba: bool = False
     if not virtual_msrs:
         capabilities &= ~ARCH_CAP_VIRTUAL_ENUM
     return Advertised(
-        features_from_names(common),
+        features_from_names(common, GUEST_FEATURES),
         capabilities,
         MITIGATION_CTRL_SUPPORT if virtual_msrs else 0,
         VALID_MITIGATION_ENUM if virtual_msrs else 0,

@@ -75,18 +75,20 @@ def allows(vcpu: Vcpu, write: bool) -> Term:
 
 @theorem_of(L1_KVM, L2_KVM, of=Of.ANY)
 def entry_loads_the_saved_value(vcpu: Vcpu, values: Symbols) -> Parts:
-    """VM entry writes the saved value to the register exactly if the MSR exists and that value is not the host's;
-    otherwise it leaves the register alone, whatever it holds.  The write faults the host exactly if the processor
-    refuses the value."""
+    """VM entry leaves the saved value in the register wherever the MSR exists, whatever the register held; elsewhere it
+    leaves it alone.  It writes unless the saved value is the host's and the register holds it, and the write faults the
+    host exactly if the processor refuses the value."""
     before, host = twin(vcpu), vcpu.host
     vcpu.cpu.entry_loads_shadow = False
     current().assume(flag_term(vcpu.cpu.has_spec_ctrl) == flag_term(exists(host)))
-    loads = all_of(flag_term(exists(host)), not_(same(before.saved, host.spec_ctrl)))
+    there = flag_term(exists(host))
+    loads = all_of(there, any_of(
+        not_(same(before.saved, host.spec_ctrl)), not_(same(before.saved, before.cpu.spec_ctrl))))
     seen = attempt(vcpu.enter_guest)
     yield "the host's fault", iff(ends(seen, HostFault), all_of(loads, outside(before.saved, vcpu.cpu.writable)))
     if seen is None:
         yield "the register", when(
-            loads, same(vcpu.cpu.spec_ctrl, before.saved), same(vcpu.cpu.spec_ctrl, before.cpu.spec_ctrl))
+            there, same(vcpu.cpu.spec_ctrl, before.saved), same(vcpu.cpu.spec_ctrl, before.cpu.spec_ctrl))
         yield "the guest runs", truth(vcpu.in_guest)
         yield "nothing else", unchanged(vcpu, before, "cpu", "vm", "nested_run_pending", "has_run", "vmcs01", "vmcs02")
         yield "the VMCSs", all_of(equal(vcpu.vmcs01, before.vmcs01), equal(vcpu.vmcs02, before.vmcs02))
@@ -94,20 +96,27 @@ def entry_loads_the_saved_value(vcpu: Vcpu, values: Symbols) -> Parts:
 
 @theorem_of(L1_GUEST, L2_GUEST, of=Of.ANY)
 def exit_takes_and_gives_back(vcpu: Vcpu, values: Symbols) -> Parts:
-    """A VM exit before which the guest could write the MSR directly takes the register as the saved value, and as its
-    view SHADOW with the control and the register without; after another both stand.  It writes the host's value back
-    exactly if the saved value differs from it or the host uses legacy IBRS, and leaves the register alone otherwise."""
+    """A VM exit before which the guest could write the MSR directly takes as its view SHADOW with the control and the
+    register without, and as the saved value the merge of that view with the pair in force; after another both stand.
+    It writes the host's value back exactly if the register, or the saved value where the guest could not write,
+    differs from it or the host uses legacy IBRS, and leaves the register alone otherwise.  So it does when an NMI left
+    another value in the register after the exit."""
     before, host = twin(vcpu), vcpu.host
     current().assume(flag_term(vcpu.cpu.has_spec_ctrl) == flag_term(exists(host)))
     current().assume(all_of(not_(outside(host.spec_ctrl, vcpu.cpu.writable)), same(host.writable, vcpu.cpu.writable)))
     there, control = flag_term(exists(host)), flag_term(vcpu.cpu.has_control)
     could = all_of(there, direct_on(vcpu, write=True))
-    vcpu.exit_guest()
-    register, shadow = before.cpu.spec_ctrl, before.vmcs.spec_ctrl_shadow
-    yield "the saved value", when(could, same(vcpu.saved, register), same(vcpu.saved, before.saved))
+    register, shadow, bit = values.word("left_by_an_nmi"), before.vmcs.spec_ctrl_shadow, any_bit(values)
+    vcpu.cpu.vm_exit(vcpu.vmcs)
+    vcpu.cpu.spec_ctrl = register
+    vcpu.after_exit()
+    yield "the saved value", when(
+        could, taken_from(bit, vcpu.saved, vcpu.guest_view, before.force_mask, before.force_value),
+        same(vcpu.saved, before.saved))
     yield "the view", when(could, when(control, same(vcpu.guest_view, shadow), same(vcpu.guest_view, register)),
                             same(vcpu.guest_view, before.guest_view))
-    back = all_of(there, any_of(not_(same(vcpu.saved, host.spec_ctrl)), flag_term(host.legacy_ibrs)))
+    held = when(could, not_(same(register, host.spec_ctrl)), not_(same(vcpu.saved, host.spec_ctrl)))
+    back = all_of(there, any_of(held, flag_term(host.legacy_ibrs)))
     yield "the register", when(
         back, same(vcpu.cpu.spec_ctrl, host.spec_ctrl), same(vcpu.cpu.spec_ctrl, register))
     yield "the host runs", truth(not vcpu.in_guest)

@@ -1,14 +1,21 @@
 """Theorems about the logical processor: each access and each VM entry and exit, from every state of it."""
 
 from copy import copy
-from typing import Any
+from typing import Any, cast
 
 from specctrl.model.kvm.variant import Variant
 from specctrl.model.outcomes import Fault, VmEntryFailed, VmExit, VmxAbort, VmxInstructionError
-from specctrl.model.processor import CONTROL_FIELD_INVALID, UNSUPPORTED_FIELD, LogicalProcessor, Vmcs
+from specctrl.model.processor import (
+    CONTROL_FIELD_INVALID,
+    HOST_FIELD_INVALID,
+    UNSUPPORTED_FIELD,
+    LogicalProcessor,
+    Vmcs,
+)
+from specctrl.model.words import merge
 from specctrl.proof.any_vcpu import Symbols, same, subset
 from specctrl.proof.symbolic import flag_term
-from specctrl.proof.terms import all_of, any_of, implies, not_, when
+from specctrl.proof.terms import Term, all_of, any_of, implies, not_, when
 from specctrl.proof.theorems.statement import (
     Parts,
     any_bit,
@@ -25,23 +32,41 @@ from specctrl.proof.theorems.statement import (
 
 
 def any_processor(machine: Variant, values: Symbols) -> LogicalProcessor:
-    """A processor with every field from ``values``, and VM entry as the default of the assumption has it."""
-    return machine.processor(
+    """A processor with every field from ``values``, and VM entry as the default of the assumption has it.
+
+    What the SDM leaves undefined is any value.
+    """
+    anything = values.word("undefined")
+    kind = type("AnyProcessor", (machine.processor,), {"__slots__": (), "undefined": lambda _: anything})
+    return cast(LogicalProcessor, kind(
         writable=values.word("writable"),
         has_spec_ctrl=values.flag("has_spec_ctrl"),
         has_control=values.flag("has_control"),
+        has_entry_load=values.flag("has_entry_load"),
+        has_exit_load=values.flag("has_exit_load"),
         spec_ctrl=values.word("register"),
         non_root=values.flag("non_root"),
-    )
+    ))
 
 
 def any_vmcs(machine: Variant, values: Symbols) -> Vmcs:
     """A VMCS with every field from ``values``."""
-    words = ("spec_ctrl_mask", "spec_ctrl_shadow", "entry_load_value", "exit_store_value", "exit_load_value")
+    words = ("spec_ctrl_mask", "spec_ctrl_shadow", "entry_load_value", "exit_store_value", "exit_load_value",
+             "guest_spec_ctrl", "host_spec_ctrl")
     flags = ("virtualize_spec_ctrl", "use_msr_bitmap", "intercept_read", "intercept_write", "entry_load", "exit_store",
-             "exit_load")
+             "exit_load", "load_on_entry", "load_on_exit")
     return machine.vmcs(**{name: values.word(f"vmcs.{name}") for name in words},
                         **{name: values.flag(f"vmcs.{name}") for name in flags})
+
+
+CONTROLS = (("virtualize_spec_ctrl", "has_control"), ("load_on_entry", "has_entry_load"),
+            ("load_on_exit", "has_exit_load"))
+"""The controls that speak of the MSR: the VMCS's field, and the processor's support of it."""
+
+
+def refuses(cpu: LogicalProcessor, value: Any) -> Term:
+    """The term that a write of this value to the MSR would fault."""
+    return any_of(not_(flag_term(cpu.has_spec_ctrl)), outside(value, cpu.writable))
 
 
 def both(machine: Variant, values: Symbols) -> tuple[Any, Vmcs, Any, Vmcs]:
@@ -90,54 +115,152 @@ def fields_need_the_control(machine: Variant, values: Symbols) -> Parts:
 
 
 @theorem
-def entry_checks_the_control(machine: Variant, values: Symbols) -> Parts:
-    """VM entry fails with VM-instruction error 7, before it loads anything, exactly if the control is 1 on a processor
-    that does not support it."""
-    cpu, vmcs, before, _ = both(machine, values)
+def entry_checks_the_controls(machine: Variant, values: Symbols) -> Parts:
+    """VM entry fails with VM-instruction error 7 exactly if one of the three controls is 1 on a processor that does not
+    support it, and else with error 8 exactly if the host's field would be loaded and the MSR refuses it; nothing is
+    loaded then."""
+    cpu, vmcs, before, given = both(machine, values)
     seen = attempt(lambda: cpu.vm_entry(vmcs))
-    missing = all_of(flag_term(vmcs.virtualize_spec_ctrl), not_(flag_term(before.has_control)))
-    yield "it fails", iff(ends(seen, VmxInstructionError, CONTROL_FIELD_INVALID), missing)
+    missing = any_of(*(all_of(flag_term(getattr(given, control)), not_(flag_term(getattr(before, support))))
+                       for control, support in CONTROLS))
+    refused = all_of(flag_term(given.load_on_exit), refuses(before, given.host_spec_ctrl))
+    yield "error 7", iff(ends(seen, VmxInstructionError, CONTROL_FIELD_INVALID), missing)
+    yield "error 8", iff(ends(seen, VmxInstructionError, HOST_FIELD_INVALID), all_of(not_(missing), refused))
     if isinstance(seen, VmxInstructionError):
-        yield "nothing is loaded", unchanged(cpu, before)
+        yield "nothing is loaded", all_of(unchanged(cpu, before), unchanged(vmcs, given))
     elif seen is None:
         yield "the guest runs", flag_term(cpu.non_root)
 
 
 @theorem
 def entry_loads_no_shadow(machine: Variant, values: Symbols) -> Parts:
-    """A VM entry whose MSR-load area lacks the MSR leaves the register as it is, whatever MASK and SHADOW hold."""
+    """A VM entry that succeeds, and whose MSR-load area lacks the MSR, loads the guest's field if that control is 1 and
+    leaves the register as it is if not, whatever MASK and SHADOW hold."""
     cpu, vmcs, before, given = both(machine, values)
     vmcs.entry_load = False
-    attempt(lambda: cpu.vm_entry(vmcs))
-    yield "the register", same(cpu.spec_ctrl, before.spec_ctrl)
+    seen = attempt(lambda: cpu.vm_entry(vmcs))
+    if seen is None:
+        yield "the register", when(
+            flag_term(given.load_on_entry), same(cpu.spec_ctrl, given.guest_spec_ctrl),
+            same(cpu.spec_ctrl, before.spec_ctrl))
     yield "the VMCS", unchanged(vmcs, given, "entry_load")
 
 
 @theorem
-def areas_act_on_the_register(machine: Variant, values: Symbols) -> Parts:
-    """The VM-entry MSR-load area and the VM-exit MSR-load area write the register, the VM-exit MSR-store area receives
-    it, and MASK and SHADOW stay; a value that the MSR refuses fails the entry, or aborts the exit, with the register as
-    it was."""
+def entry_that_fails_late_loads_the_host(machine: Variant, values: Symbols) -> Parts:
+    """Once its controls and the host's field are right, VM entry fails exactly if the MSR refuses the guest's field
+    that would be loaded, or the value in the MSR-load area.  The host runs then, with its own field if that control is
+    1, and with the value of the VM-exit MSR-load area if there is one, which aborts if the MSR refuses it."""
     cpu, vmcs, before, given = both(machine, values)
-    vmcs.entry_load, cpu.has_control = True, True
-    refused = any_of(not_(flag_term(cpu.has_spec_ctrl)), outside(vmcs.entry_load_value, cpu.writable))
+    for one in (cpu, before):
+        one.has_control, one.has_entry_load, one.has_exit_load = True, True, True
     seen = attempt(lambda: cpu.vm_entry(vmcs))
-    yield "entry: refused", iff(ends(seen, VmEntryFailed), refused)
-    yield "entry: register", same(cpu.spec_ctrl, vmcs.entry_load_value if seen is None else before.spec_ctrl)
-    yield "entry: the VMCS", unchanged(vmcs, given, "entry_load")
+    if isinstance(seen, VmxInstructionError):
+        return
+    refused = any_of(all_of(flag_term(given.load_on_entry), refuses(before, given.guest_spec_ctrl)),
+                     all_of(flag_term(given.entry_load), refuses(before, given.entry_load_value)))
+    aborts = all_of(flag_term(given.exit_load), refuses(before, given.exit_load_value))
+    yield "it fails", iff(ends(seen, VmEntryFailed), all_of(refused, not_(aborts)))
+    yield "it aborts", iff(ends(seen, VmxAbort), all_of(refused, aborts))
+    if seen is not None:
+        yield "the host runs", not_(flag_term(cpu.non_root))
+    if isinstance(seen, VmEntryFailed):
+        yield "its field", implies(all_of(flag_term(given.load_on_exit), not_(flag_term(given.exit_load))),
+                                   same(cpu.spec_ctrl, given.host_spec_ctrl))
+        yield "its area", implies(flag_term(given.exit_load), same(cpu.spec_ctrl, given.exit_load_value))
 
+
+@theorem
+def exit_saves_and_loads(machine: Variant, values: Symbols) -> Parts:
+    """VM exit saves the register in the guest's field exactly on a processor that could load it from there at entry; it
+    loads the host's field if that control is 1, and after it the value of the VM-exit MSR-load area if there is one,
+    which aborts exactly if the MSR refuses it; else the register stays.  MASK and SHADOW stay.  The MSR-store area is
+    left out."""
     cpu, vmcs, before, given = both(machine, values)
+    vmcs.exit_store = False
     seen = attempt(lambda: cpu.vm_exit(vmcs))
-    refused = any_of(not_(flag_term(cpu.has_spec_ctrl)), outside(vmcs.exit_load_value, cpu.writable))
-    loads, stores = flag_term(given.exit_load), flag_term(given.exit_store)
-    yield "exit: refused", iff(ends(seen, VmxAbort), all_of(loads, refused))
-    written = all_of(loads, truth(seen is None))
-    yield "exit: register", when(
-        written, same(cpu.spec_ctrl, given.exit_load_value), same(cpu.spec_ctrl, before.spec_ctrl))
-    yield "exit: stored", when(
-        stores, same(vmcs.exit_store_value, before.spec_ctrl), same(vmcs.exit_store_value, given.exit_store_value))
-    yield "exit: the VMCS", unchanged(vmcs, given, "exit_store_value")
-    yield "exit: the host runs", not_(flag_term(cpu.non_root))
+    area = flag_term(given.exit_load)
+    yield "it aborts", iff(ends(seen, VmxAbort), all_of(area, refuses(before, given.exit_load_value)))
+    yield "saved", when(flag_term(before.has_entry_load), same(vmcs.guest_spec_ctrl, before.spec_ctrl),
+                        same(vmcs.guest_spec_ctrl, given.guest_spec_ctrl))
+    field = when(flag_term(given.load_on_exit), same(cpu.spec_ctrl, given.host_spec_ctrl),
+                 same(cpu.spec_ctrl, before.spec_ctrl))
+    if seen is None:
+        yield "the register", when(area, same(cpu.spec_ctrl, given.exit_load_value), field)
+    yield "no other field", unchanged(vmcs, given, "exit_store", "guest_spec_ctrl")
+    yield "the host runs", not_(flag_term(cpu.non_root))
+
+
+@theorem
+def areas_act_where_the_control_is_0(machine: Variant, values: Symbols) -> Parts:
+    """With "virtualize IA32_SPEC_CTRL" at 0 the VM-entry MSR-load area loads its value after the guest's field, and the
+    VM-exit MSR-store area receives the register before anything of the host is loaded."""
+    cpu, vmcs, _, given = both(machine, values)
+    vmcs.virtualize_spec_ctrl, vmcs.entry_load = False, True
+    if attempt(lambda: cpu.vm_entry(vmcs)) is None:
+        yield "loaded", same(cpu.spec_ctrl, given.entry_load_value)
+    cpu, vmcs, before, _ = both(machine, values)
+    vmcs.virtualize_spec_ctrl, vmcs.exit_store, cpu.has_spec_ctrl = False, True, True
+    attempt(lambda: cpu.vm_exit(vmcs))
+    yield "stored", same(vmcs.exit_store_value, before.spec_ctrl)
+
+
+@theorem
+def nothing_rests_on_what_an_area_loads_or_stores(machine: Variant, values: Symbols) -> Parts:
+    """With "virtualize IA32_SPEC_CTRL" at 1 the value that the VM-entry MSR-load area loads, or the VM-exit MSR-store
+    area receives, is any value at all: the guest runs with it, and no field but the area's own has it."""
+    anything = values.word("undefined")
+    cpu, vmcs, _, given = both(machine, values)
+    vmcs.virtualize_spec_ctrl, vmcs.entry_load = True, True
+    seen = attempt(lambda: cpu.vm_entry(vmcs))
+    if seen is None:
+        yield "loaded", same(cpu.spec_ctrl, anything)
+    yield "the VMCS at entry", unchanged(vmcs, given, "entry_load", "virtualize_spec_ctrl")
+    cpu, vmcs, _, given = both(machine, values)
+    vmcs.virtualize_spec_ctrl, vmcs.exit_store, cpu.has_spec_ctrl = True, True, True
+    attempt(lambda: cpu.vm_exit(vmcs))
+    yield "stored", same(vmcs.exit_store_value, anything)
+    yield "the VMCS at exit", unchanged(
+        vmcs, given, "exit_store", "virtualize_spec_ctrl", "exit_store_value", "guest_spec_ctrl")
+
+
+@theorem
+def load_controls_at_0_save_and_load_nothing(machine: Variant, values: Symbols) -> Parts:
+    """To a hypervisor that has both controls "load IA32_SPEC_CTRL" at 0, as KVM, a processor that supports them differs
+    from one that does not in the guest's field alone, which it saves at each exit."""
+    cpu, vmcs, _, _ = both(machine, values)
+    vmcs.load_on_entry, vmcs.load_on_exit, vmcs.entry_load, vmcs.exit_store = False, False, False, False
+    without, other = copy(cpu), copy(vmcs)
+    without.has_entry_load, without.has_exit_load = False, False
+    for name in ("entry", "exit"):
+        seen = attempt(lambda: getattr(cpu, f"vm_{name}")(vmcs))  # noqa: B023
+        again = attempt(lambda: getattr(without, f"vm_{name}")(other))  # noqa: B023
+        yield f"{name}: the outcome", truth(type(seen) is type(again))
+        yield f"{name}: the processor", unchanged(cpu, without, "has_entry_load", "has_exit_load")
+        yield f"{name}: the VMCS", unchanged(vmcs, other, "guest_spec_ctrl")
+
+
+@theorem
+def merge_in_the_guest_field_keeps_what_is_forced(machine: Variant, values: Symbols) -> Parts:
+    """A hypervisor that has VM entry load the MSR under the control, with MASK, the view in SHADOW and the merge of
+    both in the guest's field, forces its value at every entry: after any write of the guest and the exit that follows,
+    the field holds the merge of the new SHADOW, ready for the next entry, and the host has its own value."""
+    cpu, vmcs, _, given = both(machine, values)
+    value, bit = values.word("written"), any_bit(values)
+    for control, support in CONTROLS:
+        setattr(vmcs, control, True)
+        setattr(cpu, support, True)
+    vmcs.use_msr_bitmap, vmcs.intercept_write, vmcs.entry_load, vmcs.exit_store, vmcs.exit_load = (
+        True, False, False, False, False)
+    vmcs.guest_spec_ctrl = merge(given.spec_ctrl_shadow, given.spec_ctrl_mask, values.word("forced"))
+    if attempt(lambda: cpu.vm_entry(vmcs)) is not None:
+        return
+    attempt(lambda: cpu.wrmsr_in_guest(vmcs, value))
+    yield "forced", taken_from(bit, cpu.spec_ctrl, vmcs.spec_ctrl_shadow, given.spec_ctrl_mask, values.word("forced"))
+    attempt(lambda: cpu.vm_exit(vmcs))
+    yield "kept", taken_from(
+        bit, vmcs.guest_spec_ctrl, vmcs.spec_ctrl_shadow, given.spec_ctrl_mask, values.word("forced"))
+    yield "the host", same(cpu.spec_ctrl, given.host_spec_ctrl)
 
 
 @theorem
