@@ -7,20 +7,35 @@ from itertools import pairwise
 
 from specctrl.model import guest
 from specctrl.model.exposure import (
+    BtiProtection,
     Overhead,
     Protection,
     RrsbaProtection,
+    SameModeProtection,
     bhi_protection,
+    bti_protection,
     exposed,
     overhead,
     rrsba_protection,
+    same_mode_protection,
     sequence_works,
 )
-from specctrl.model.guest import BhbSequence, Kernel, KernelCpu, Os, Software, SpectreBhi
+from specctrl.model.guest import (
+    MANAGED_BITS,
+    RELEASES,
+    BhbSequence,
+    Kernel,
+    KernelCpu,
+    Os,
+    Software,
+    SpectreBhi,
+    SpectreV2,
+)
 from specctrl.model.kvm.variant import Variant
 from specctrl.model.outcomes import GP, Fault
 from specctrl.model.parts import Features, Host
 from specctrl.model.registers import (
+    ARCH_CAP_BHI_NO,
     ARCH_CAP_RRSBA,
     ARCH_CAP_VIRTUAL_ENUM,
     BHI_DIS_S,
@@ -34,7 +49,7 @@ from specctrl.model.registers import (
 )
 from specctrl.proof.any_vcpu import Symbols, same
 from specctrl.proof.symbolic import flag_term, word_term
-from specctrl.proof.terms import Term, all_of, any_of, not_, when
+from specctrl.proof.terms import Term, all_of, any_of, implies, not_, when
 from specctrl.proof.theorems.capability import a_host
 from specctrl.proof.theorems.statement import Parts, any_bit, choose, equal, has, iff, term_of, theorem, truth
 
@@ -83,24 +98,27 @@ def any_cpu(values: Symbols, name: str = "cpu", faults: Callable[[int, str], boo
 
 def any_cpuid(values: Symbols) -> Features:
     """What any guest's CPUID shows, as far as a kernel looks at it."""
-    names = ("spec_ctrl", "rrsba_ctrl", "bhi_ctrl", "arch_capabilities")
+    names = ("spec_ctrl", "rrsba_ctrl", "bhi_ctrl", "arch_capabilities", "amd_ibrs")
     return Features(**{name: values.flag(f"cpuid.{name}") for name in names})
 
 
 def any_kernel(values: Symbols) -> Kernel:
     """A kernel as its owner may configure it."""
     return Kernel(
-        os=choose(values, "os", list(Os)), reports=values.flag("reports"),
-        sequence=choose(values, "sequence", [BhbSequence.SHORT, BhbSequence.LONG]),
-        retpoline=values.flag("retpoline"), bhi_dis_s=choose(values, "bhi_dis_s", ("auto", "never")),
+        os=choose(values, "os", list(Os)), version=choose(values, "version", list(RELEASES)),
+        reports=values.flag("reports"), sequence=choose(values, "sequence", [BhbSequence.SHORT, BhbSequence.LONG]),
+        spectre_v2=choose(values, "spectre_v2", [mode for mode in SpectreV2 if mode is not SpectreV2.AUTO]),
+        bhi_dis_s=choose(values, "bhi_dis_s", ("auto", "never")),
         spectre_bhi=choose(values, "spectre_bhi", list(SpectreBhi)))
 
 
 def any_software(values: Symbols) -> Software:
     """What a kernel may run with, whichever way it came by it."""
+    at_entry = choose(values, "at_entry", list(BhbSequence))
+    flags = ("retpoline", "wants_bhi", "relies_on_ibrs", "writes_at_entry", "classic_bpf", "ibhf", "its_thunks")
     return Software(
-        at_entry=choose(values, "at_entry", list(BhbSequence)), retpoline=values.flag("software.retpoline"),
-        wants_bhi=values.flag("software.wants_bhi"))
+        at_entry=at_entry, in_bpf=choose(values, "in_bpf", (at_entry, BhbSequence.NONE)),
+        **{name: values.flag(f"software.{name}") for name in flags})
 
 
 # ---- what a kernel chooses
@@ -111,14 +129,18 @@ def kernel_uses_retpoline_or_hardware_or_software(machine: Variant, values: Symb
     """For every CPUID, IA32_ARCH_CAPABILITIES and configuration: a kernel sets BHI_DIS_S exactly if its CPUID shows
     BHI_CTRL, its owner wants a mitigation and lets it, and it does not take retpoline for one; it clears the history in
     software exactly if it wants one and does neither.  It takes retpoline for one exactly if it is shown no RRSBA or
-    has set RRSBA_DIS_S.  It sets IBRS where it can and has no retpoline, and no other bit; each value that it writes
-    has the bits of the one before."""
+    has set RRSBA_DIS_S.  A version that takes BHI_NO for enough wants none where that is shown, one from before 6.9
+    never.  It sets IBRS where it relies on it and can, and else no bit but those that it found and does not manage;
+    each value that it writes has the bits of the one before."""
     kernel, cpuid, shown = any_kernel(values), any_cpuid(values), values.word("arch_capabilities")
-    chosen = guest.choose(kernel, cpuid, shown)
+    found, release, mode = values.word("found"), RELEASES[kernel.version], kernel.spectre_v2
+    chosen = guest.choose(kernel, cpuid, shown, found)
     last = chosen.spec_ctrl[-1] if chosen.spec_ctrl else 0
-    retpoline, rrsba = flag_term(kernel.retpoline), has(shown, ARCH_CAP_RRSBA)
+    retpoline, rrsba = truth("retpoline" in mode.value), has(shown, ARCH_CAP_RRSBA)
     trusts = all_of(retpoline, any_of(not_(rrsba), has(last, RRSBA_DIS_S)))
-    wants = all_of(truth(kernel.spectre_bhi is not SpectreBhi.OFF), not_(trusts))
+    exempt = all_of(truth(release.bhi_no_is_enough), has(shown, ARCH_CAP_BHI_NO))
+    wished = truth(release.mitigates_bhi and kernel.spectre_bhi is not SpectreBhi.OFF)
+    wants = all_of(wished, not_(exempt), not_(trusts))
     hardware = all_of(flag_term(cpuid.bhi_ctrl), truth(kernel.bhi_dis_s == "auto"))
     yield "BHI_DIS_S", iff(has(last, BHI_DIS_S), all_of(wants, hardware))
     software = all_of(wants, not_(hardware))
@@ -127,31 +149,51 @@ def kernel_uses_retpoline_or_hardware_or_software(machine: Variant, values: Symb
     yield "at system calls", truth(
         chosen.at_entry is (chosen.after_exit if kernel.spectre_bhi is SpectreBhi.ON else BhbSequence.NONE))
     yield "RRSBA_DIS_S", iff(has(last, RRSBA_DIS_S), all_of(retpoline, rrsba, flag_term(cpuid.rrsba_ctrl)))
-    yield "IBRS", iff(has(last, IBRS), all_of(flag_term(cpuid.spec_ctrl), not_(retpoline)))
-    yield "no other bit", word_term(last) & ~word_term(IBRS | RRSBA_DIS_S | BHI_DIS_S) == 0
+    ibrs = all_of(any_of(flag_term(cpuid.spec_ctrl), flag_term(cpuid.amd_ibrs)), truth("ibrs" in mode.value))
+    yield "IBRS", iff(has(last, IBRS), ibrs)
+    yield "it relies on IBRS", iff(chosen.relies_on_ibrs, ibrs)
+    yield "legacy IBRS", iff(chosen.writes_at_entry, all_of(ibrs, truth(mode is SpectreV2.IBRS)))
+    yield "no other bit", word_term(last) & ~word_term(IBRS | RRSBA_DIS_S | BHI_DIS_S) == (
+        word_term(found) & ~word_term(MANAGED_BITS) if chosen.spec_ctrl else word_term(0))
     for earlier, later in pairwise(chosen.spec_ctrl):
-        yield "each adds", truth(earlier & ~later == 0 and earlier != later)
+        yield "each adds", word_term(earlier) & ~word_term(later) == 0
+        yield "each is another", word_term(earlier) != word_term(later)
     yield "the rest is the owner's", all_of(
-        iff(chosen.retpoline, kernel.retpoline), truth(chosen.wants_bhi is (kernel.spectre_bhi is SpectreBhi.ON)))
+        iff(chosen.retpoline, retpoline), truth(chosen.wants_bhi is (kernel.spectre_bhi is SpectreBhi.ON)))
+    clears = any_of(all_of(wants, hardware), truth(chosen.at_entry is not BhbSequence.NONE))
+    yield "IBHF", iff(chosen.ibhf, all_of(truth(release.ibhf), clears))
+    yield "classic BPF", truth(chosen.in_bpf is (chosen.at_entry if release.ibhf else BhbSequence.NONE))
+
+
+def shows(cpuid: Features) -> Term:
+    """The term that this CPUID shows IA32_SPEC_CTRL."""
+    return any_of(flag_term(cpuid.spec_ctrl), flag_term(cpuid.amd_ibrs))
 
 
 @theorem
 def every_cpu_of_a_guest_chooses_alike(machine: Variant, values: Symbols) -> Parts:
-    """What a kernel chooses depends on its CPUID and IA32_ARCH_CAPABILITIES alone: on two CPUs that show the same it is
-    the same, whatever their other MSRs hold and offer, whichever comes up first, and after S3.  The boot CPU writes
-    IA32_SPEC_CTRL value by value; a secondary CPU, and the boot CPU after S3, writes the last of them once, 0 too,
-    exactly if CPUID shows the MSR."""
+    """What a kernel chooses depends on its CPUID, IA32_ARCH_CAPABILITIES and the bits alone that the boot CPU found and
+    keeps: on two CPUs that show the same it is the same, whatever their other MSRs hold and offer, and after S3.  The
+    boot CPU writes IA32_SPEC_CTRL value by value; a secondary CPU, and the boot CPU after S3, writes the last of them
+    once, what is kept if there is none, exactly if CPUID shows the MSR."""
     kernel = replace(any_kernel(values), reports=False)
     first, other = any_cpu(values, "first"), any_cpu(values, "other")
     which = choose(values, "which", (KernelCpu.SECONDARY, KernelCpu.RESUME))
-    chosen, again = guest.boot(kernel, first), guest.boot(kernel, other, which)
+    found = first.held[IA32_SPEC_CTRL]
+    chosen = guest.boot(kernel, first)
+    again = guest.boot(kernel, other, which, chosen.kept)
+    yield "what is kept", implies(term_of(shows(first.cpuid)), same(
+        chosen.kept, found & ~MANAGED_BITS))
     yield "the choice", equal(chosen, again)
-    yield "the boot CPU writes", truth(tuple(first.written(IA32_SPEC_CTRL)) == chosen.spec_ctrl)
+    wrote = first.written(IA32_SPEC_CTRL)
+    yield "the boot CPU writes so many", truth(len(wrote) == len(chosen.spec_ctrl))
+    for written, value in zip(wrote, chosen.spec_ctrl, strict=False):
+        yield "the boot CPU writes", same(written, value)
     now = other.written(IA32_SPEC_CTRL)
-    yield "another CPU writes", iff(truth(len(now) == 1), first.cpuid.spec_ctrl)
+    yield "another CPU writes", iff(truth(len(now) == 1), shows(first.cpuid))
     yield "or nothing", truth(len(now) <= 1)
     if now:
-        yield "the last value", same(now[0], chosen.spec_ctrl[-1] if chosen.spec_ctrl else 0)
+        yield "the last value", same(now[0], chosen.spec_ctrl[-1] if chosen.spec_ctrl else chosen.kept)
 
 
 # ---- what it reports
@@ -239,9 +281,10 @@ def known_or_not(values: Symbols) -> Software | None:
 
 @theorem
 def four_things_stop_bhi(machine: Variant, values: Symbols) -> Parts:
-    """On every host, for every effective value and all software: a kernel is exposed to BHI exactly unless the host
+    """On every host, for every effective value and all software: nothing stops BHI across modes exactly unless the host
     reports BHI_NO, the value has BHI_DIS_S, retpoline is used without RRSBA behaviour, or a sequence runs at system
-    calls that works on this host.  Whichever is named is there; before a boot only the first two count."""
+    calls that works on this host.  Whichever is named is there; before a boot only the first two count.  A kernel is
+    exposed to BHI exactly if nothing stops it across modes, or within one."""
     host, effective, software = a_host(values), values.word("effective"), known_or_not(values)
     retpoline, sequence = protects(host, software, effective)
     stops = {
@@ -250,10 +293,44 @@ def four_things_stop_bhi(machine: Variant, values: Symbols) -> Parts:
     }
     named = bhi_protection(host, effective, software)
     yield "what is named is there", stops.get(named, not_(any_of(list(stops.values()))))
-    yield "exposed", iff(truth("BHI" in exposed(host, effective, software)), not_(any_of(list(stops.values()))))
+    across = not_(any_of(list(stops.values())))
+    yield "nothing", iff(truth(named is Protection.NOTHING), across)
+    within = truth(
+        software is not None and same_mode_protection(host, effective, software) is SameModeProtection.NOTHING)
+    yield "exposed", iff(truth("BHI" in exposed(host, effective, software)), any_of(across, within))
     for each in BhbSequence:
         yield f"the {each.value} sequence", iff(
             sequence_works(host, each), protects(host, Software(at_entry=each), effective)[1])
+
+
+@theorem
+def bhi_dis_s_helps_within_the_kernel_with_ibhf_alone(machine: Variant, values: Symbols) -> Parts:
+    """On every host, for every effective value and all software: nothing stops classic BPF within the kernel exactly if
+    programs can have it run, the host lacks BHI_NO, no retpoline holds, no sequence that works here ends it, and IBHF
+    does not end it or BHI_DIS_S is not in the value.  So without IBHF the bit changes nothing there."""
+    host, effective, software = a_host(values), values.word("effective"), any_software(values)
+    retpoline, sequence = protects(host, replace(software, at_entry=software.in_bpf), effective)
+    fence = all_of(term_of(software.ibhf), has(effective, BHI_DIS_S))
+    stopped = any_of(term_of(host.features.bhi_no), retpoline, sequence, fence)
+    found = same_mode_protection(host, effective, software)
+    yield "nothing", iff(
+        truth(found is SameModeProtection.NOTHING), all_of(term_of(software.classic_bpf), not_(stopped)))
+    again = same_mode_protection(host, effective & ~BHI_DIS_S, software)
+    yield "without IBHF", implies(not_(term_of(software.ibhf)), truth(again is found))
+
+
+@theorem
+def a_lost_ibrs_is_named(machine: Variant, values: Symbols) -> Parts:
+    """On every host, for every effective value and view and all software: a kernel is exposed to injected branch
+    targets exactly if it relies on IBRS, bit 0 is not in the value, no retpoline holds, and it is not one that writes
+    the bit at each entry and has taken it back by itself."""
+    host, effective, view = a_host(values), values.word("effective"), values.word("view")
+    software = any_software(values)
+    retpoline, _ = protects(host, software, effective)
+    outside_kernel = all_of(term_of(software.writes_at_entry), not_(has(view, IBRS)))
+    lost = all_of(term_of(software.relies_on_ibrs), not_(has(effective, IBRS)), not_(retpoline), not_(outside_kernel))
+    yield "nothing", iff(truth(bti_protection(host, effective, software, view) is BtiProtection.NOTHING), lost)
+    yield "exposed", iff(truth("BTI" in exposed(host, effective, software, view)), lost)
 
 
 @theorem
@@ -273,6 +350,8 @@ def without(item: Overhead, effective: int, software: Software) -> tuple[int, So
         return effective & ~BHI_DIS_S, software
     if item is Overhead.RRSBA_DIS_S_UNNEEDED:
         return effective & ~RRSBA_DIS_S, software
+    if item is Overhead.ITS_THUNKS_UNNEEDED:
+        return effective, replace(software, its_thunks=False)
     cheaper = BhbSequence.SHORT if item is Overhead.SEQUENCE_TOO_LONG else BhbSequence.NONE
     return effective, replace(software, at_entry=cheaper)
 
@@ -286,7 +365,8 @@ def what_is_needless_can_be_left_out(machine: Variant, values: Symbols) -> Parts
     yield "before a boot", truth(overhead(host, effective, None) == ())
     for item in overhead(host, effective, software):
         value, other = without(item, effective, software)
-        there = any_of(word_term(value) != word_term(effective), truth(other.at_entry is not software.at_entry))
+        there = any_of(word_term(value) != word_term(effective), truth(other.at_entry is not software.at_entry),
+                       not_(iff(other.its_thunks, software.its_thunks)))
         yield f"{item.value} is there", there
         still = truth(exposed(host, value, other) == exposed(host, effective, software))
         unwanted = all_of(truth(item is Overhead.BHI_DIS_S_OPTED_OUT), not_(term_of(software.wants_bhi)))
