@@ -10,7 +10,6 @@ import pytest
 from helpers import AC, EXITS, FORCE, MC, ME, SC, VE
 from specctrl.model.outcomes import Misuse
 from specctrl.scenario import load, read
-from specctrl.scenario.format import OPERATIONS
 from specctrl.scenario.reading import Scenario
 from specctrl.targets.kvm.facts import CAP_NESTED_STATE, KernelFacts, SpecCtrl
 from specctrl.targets.kvm.showable import HIDDEN, decide
@@ -84,10 +83,6 @@ class TestPublished:
         assert {} == {scenario.id: found for scenario in read([VECTORS / "kvm-abi"])
                       if (found := decide(scenario, FACTS)) is not None}
 
-    def test_each_operation_of_the_format_is_looked_at(self) -> None:
-        from specctrl.targets.kvm.showable import Showable
-
-        assert [] == [name for name in OPERATIONS if not hasattr(Showable, f"_{name}")]
 
 
 class TestTheSeries:
