@@ -17,9 +17,9 @@ from specctrl.model.kvm.state import Loaded
 from specctrl.model.outcomes import GP, Fault
 from specctrl.model.words import WORD
 from specctrl.proof import answers, repair, terms
-from specctrl.proof.answers import Answers, Impossible, SolverError, translated
+from specctrl.proof.answers import Impossible, Questions, SolverError, translated
 from specctrl.proof.induction import prove_step
-from specctrl.proof.repair import Model
+from specctrl.proof.repair import Assignment
 from specctrl.proof.steps import STEPS
 from specctrl.proof.symbolic import SymbolicError, assume, flag, paths, word, word_term
 from specctrl.proof.terms import all_of, any_of, equal, not_, number, truth, value_of, variable, when
@@ -99,14 +99,14 @@ def compare(function: Any, claims: list[tuple[str, Any]]) -> None:
         return outcome(function, X, Y, P)
 
     found = list(paths(run))
-    models = {values: Model(dict(zip(NAMES, values, strict=True))) for values in VALUES}
+    assignments = {values: Assignment(dict(zip(NAMES, values, strict=True))) for values in VALUES}
     taken: list[list[tuple[Any, ...]]] = [[] for _ in found]
-    for values, model in models.items():
-        on = [place for place, (path, _) in enumerate(found) if model.holds(path.conditions)]
+    for values, assignment in assignments.items():
+        on = [place for place, (path, _) in enumerate(found) if assignment.holds(path.conditions)]
         assert len(on) == 1, f"{values} is on {len(on)} paths"
         taken[on[0]].append(values)
         result = found[on[0]][1]
-        shown = result if isinstance(result, str | int) else model.value(result.term)
+        shown = result if isinstance(result, str | int) else assignment.value(result.term)
         assert outcome(function, *values) == shown
     for there, (path, result) in zip(taken, found, strict=True):
         assert there, "a path that no value takes"
@@ -235,10 +235,10 @@ class TestTerms:
 
 class TestAnswers:
     def test_values_that_z3_gives_are_evaluated(self, monkeypatch):
-        monkeypatch.setattr(answers, "values_of", lambda _: Model({}))
+        monkeypatch.setattr(answers, "values_of", lambda _: Assignment({}))
         monkeypatch.setattr(answers, "repaired", lambda *_: None)
         with pytest.raises(SolverError, match="do not satisfy"):
-            Answers().model([V == 3])
+            Questions().assignment([V == 3])
 
     def test_an_impossibility_is_found_again_only_whole(self):
         known = Impossible()
@@ -249,21 +249,21 @@ class TestAnswers:
 
     def test_a_lemma_needs_its_premises(self, monkeypatch):
         monkeypatch.setattr(answers, "IMPOSSIBLE", Impossible())
-        ask = Answers()
+        ask = Questions()
         assert ask.failing([V == 1, W == V], [W == 1]) is None
         assert ask.failing([W == V], [W == 1]) is not None
 
     def test_what_was_shown_is_not_asked_again(self, monkeypatch):
         monkeypatch.setattr(answers, "IMPOSSIBLE", Impossible())
-        assert Answers().failing([V == 1, W == V], [W == 1]) is None
-        monkeypatch.setattr(Answers, "ask", lambda *_: pytest.fail("it was shown already"))
-        assert Answers().failing([G, V == 1, W == V], [W == 1]) is None
+        assert Questions().failing([V == 1, W == V], [W == 1]) is None
+        monkeypatch.setattr(Questions, "ask", lambda *_: pytest.fail("it was shown already"))
+        assert Questions().failing([G, V == 1, W == V], [W == 1]) is None
 
     def test_conditions_that_nothing_satisfies_are_asked_of_z3_once(self, monkeypatch):
         monkeypatch.setattr(answers, "IMPOSSIBLE", Impossible())
-        assert Answers().model([V == 1, V == 2]) is None
-        monkeypatch.setattr(Answers, "ask", lambda *_: pytest.fail("it is known already"))
-        assert Answers().model([F, V == 1, V == 2]) is None
+        assert Questions().assignment([V == 1, V == 2]) is None
+        monkeypatch.setattr(Questions, "ask", lambda *_: pytest.fail("it is known already"))
+        assert Questions().assignment([F, V == 1, V == 2]) is None
 
 
 # ---- each shortcut, broken
@@ -275,7 +275,7 @@ def unchecked(near, conditions):
     if wrong is None:
         return near
     try:
-        return Model(near.names | repair.with_truth(wrong, True, near, {}))
+        return Assignment(near.names | repair.with_truth(wrong, True, near, {}))
     except repair.Stuck:
         return None
 
@@ -291,7 +291,7 @@ def anywhere(self, serials):
     return any(latest in serials for latest in self._by_latest)
 
 
-def without_premises(self, conditions, owed, near=repair.NOTHING_SET, whole=Answers.failing):
+def without_premises(self, conditions, owed, near=repair.NOTHING_SET, whole=Questions.failing):
     """What followed once is taken to follow from everything."""
     if near.holds(conditions) and not near.holds(owed):
         return near
@@ -327,7 +327,7 @@ PLANTED = {
     "values that are not checked": (answers, "repaired", unchecked),
     "a core with a condition too few": (Impossible, "add", one_too_few),
     "a core that is not looked up whole": (Impossible, "among", anywhere),
-    "a lemma outside its premises": (Answers, "failing", without_premises),
+    "a lemma outside its premises": (Questions, "failing", without_premises),
     "a fold that loses a constant": (terms, "_combined", loses_a_constant),
     "a fold that loses a word": (terms, "_equal_to_number", always_equal),
     "a translation that is another term": (answers, "_translation", or_for_and),

@@ -5,7 +5,7 @@ import pytest
 from specctrl.model.outcomes import GP, Errno, Fault
 from specctrl.model.processor import LogicalProcessor, Vmcs
 from specctrl.model.words import WORD, is_subset, merge
-from specctrl.proof.answers import Answers
+from specctrl.proof.answers import Questions
 from specctrl.proof.summaries import summarize, summary_of
 from specctrl.proof.symbolic import (
     SymbolicError,
@@ -42,7 +42,7 @@ class TestPaths:
                 return "odd"
             return "zero" if word("x") == 0 else "even"
 
-        covered = [path.model().value(word("x").term) for path, _ in paths(kind)]
+        covered = [path.assignment().value(word("x").term) for path, _ in paths(kind)]
         assert 3 == len(set(covered))
 
     @pytest.mark.parametrize("depth", [2, 3, 4, 6])
@@ -143,9 +143,9 @@ class TestWhatCannotBeFollowed:
 
     def test_only_words_and_flags_have_values_in_a_model(self):
         (path, _), *_ = paths(lambda: bool(word("x")))
-        assert evaluate(path.model(), 5) == 5
+        assert evaluate(path.assignment(), 5) == 5
         with pytest.raises(SymbolicError, match="no value"):
-            evaluate(path.model(), "five")
+            evaluate(path.assignment(), "five")
 
     def test_the_complement_of_an_int_is_followed_as_the_right_operand_of_and(self):
         assert [True] == run(lambda: bool(word("x") & ~0x3 & 0x3 == 0))
@@ -154,14 +154,14 @@ class TestWhatCannotBeFollowed:
 class TestSummaries:
     def test_a_summary_is_the_function(self):
         symbolic = summary_of(is_subset)(word("x"), 0x3)
-        assert Answers().failing([], [symbolic.term == (word("x").term & ~word_term(3) == 0)]) is None
+        assert Questions().failing([], [symbolic.term == (word("x").term & ~word_term(3) == 0)]) is None
 
     def test_on_numbers_it_is_a_number(self):
         assert (True, False) == (summary_of(is_subset)(0x1, 0x3), summary_of(is_subset)(0x4, 0x3))
 
     def test_a_formula_without_a_test_stays_as_it_is(self):
         term = summarize(lambda: merge(word("x"), word("m"), word("v")))
-        assert Answers().failing([], [term.term == merge(word("x"), word("m"), word("v")).term]) is None
+        assert Questions().failing([], [term.term == merge(word("x"), word("m"), word("v")).term]) is None
 
     def test_a_term_in_which_nothing_is_open_is_plain(self):
         assert (5, True) == (settled(word_term(5)), settled(flag_term(True)))

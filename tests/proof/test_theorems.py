@@ -13,7 +13,7 @@ from specctrl.model.outcomes import GP, Errno, ExitKind, ExitReason, HostFault
 from specctrl.model.posted import RFC_V3
 from specctrl.model.processor import LogicalProcessor
 from specctrl.model.registers import MSR_VIRTUAL_MITIGATION_CTRL
-from specctrl.proof.answers import Answers
+from specctrl.proof.answers import Questions
 from specctrl.proof.any_vcpu import Numbers, Symbols
 from specctrl.proof.counterexamples import replays
 from specctrl.proof.prove import prove, prove_theorem, stated
@@ -180,8 +180,8 @@ class TestWords:
 
     def test_any_bit_is_one_bit(self):
         for path, bit in paths(lambda: any_bit(Symbols())):
-            assert Answers().model([*path.conditions, bit.term == 3]) is None
-            assert Answers().model([*path.conditions, bit.term == 1 << 63]) is not None
+            assert Questions().assignment([*path.conditions, bit.term == 3]) is None
+            assert Questions().assignment([*path.conditions, bit.term == 1 << 63]) is not None
 
     def test_each_option_is_chosen_once(self):
         assert {"a", "b", "c"} == {one for _, one in paths(lambda: choose(Symbols(), "x", ("a", "b", "c")))}

@@ -27,7 +27,7 @@ examples:
 def add_prove(commands: Any) -> None:
     """Add the command to the command line."""
     parser = command(commands, "prove", prove_command, "prove the claims, or refute them with counterexamples", EPILOG)
-    parser.add_argument("--variant", choices=["spec", "rfc-v3"], default="spec", help="default: spec")
+    parser.add_argument("--variant", choices=list(VARIANTS), default="spec", help="default: spec")
     parser.add_argument("--claim", metavar="NAME", help="report this claim only")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes; default: 2")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")

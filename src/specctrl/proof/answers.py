@@ -24,7 +24,7 @@ from typing import Any
 
 import z3
 
-from specctrl.proof.repair import NOTHING_SET, Model, repaired
+from specctrl.proof.repair import NOTHING_SET, Assignment, repaired
 from specctrl.proof.terms import (
     FALSE,
     Term,
@@ -65,15 +65,15 @@ IMPOSSIBLE = Impossible()
 """What is remembered in this process."""
 
 
-class Answers:
+class Questions:
     """Answers questions about conditions that have much in common, such as those of one run of the executor."""
 
     def __init__(self) -> None:
         self._solver: Any = None
         self._labels: dict[int, Any] = {}
-        self._given: deque[Model] = deque(maxlen=KEPT)
+        self._given: deque[Assignment] = deque(maxlen=KEPT)
 
-    def model(self, conditions: Sequence[Term], near: Model = NOTHING_SET) -> Model | None:
+    def assignment(self, conditions: Sequence[Term], near: Assignment = NOTHING_SET) -> Assignment | None:
         """Values for which all conditions hold; None if there are none."""
         found = repaired(near, conditions)
         if found is not None:
@@ -85,13 +85,15 @@ class Answers:
             if found is not None:
                 return found
         answer = self.ask(conditions)
-        if isinstance(answer, Model):
+        if isinstance(answer, Assignment):
             self._given.appendleft(answer)
             return answer
         IMPOSSIBLE.add(answer)
         return None
 
-    def failing(self, conditions: Sequence[Term], owed: Sequence[Term], near: Model = NOTHING_SET) -> Model | None:
+    def failing(
+        self, conditions: Sequence[Term], owed: Sequence[Term], near: Assignment = NOTHING_SET
+    ) -> Assignment | None:
         """Values for which all conditions hold and something that is owed does not; None if there are none."""
         if near.holds(conditions) and not near.holds(owed):
             return near
@@ -101,14 +103,14 @@ class Answers:
             return None
         broken = not_(all_of(open_))
         answer = self.ask([*conditions, broken])
-        if isinstance(answer, Model):
+        if isinstance(answer, Assignment):
             return answer
         premises = [condition for condition in answer if condition is not broken]
         for term in open_:  # each follows from what all together follow from
             IMPOSSIBLE.add([*premises, not_(term)])
         return None
 
-    def ask(self, conditions: Sequence[Term]) -> Model | list[Term]:
+    def ask(self, conditions: Sequence[Term]) -> Assignment | list[Term]:
         """Ask Z3: values for which all conditions hold, or those conditions that cannot hold together."""
         if self._solver is None:
             self._solver = z3.SolverFor("QF_BV")
@@ -132,7 +134,7 @@ class Answers:
         return found
 
 
-def values_of(model: Any) -> Model:
+def values_of(model: Any) -> Assignment:
     """The values of a model of Z3's; labels left out."""
     names: dict[int, Any] = {}
     for declaration in model:
@@ -140,7 +142,7 @@ def values_of(model: Any) -> Model:
         if not name.startswith("?"):
             wide = z3.is_bv_value(value)
             names[variable(name, wide).serial] = value.as_long() if wide else z3.is_true(value)
-    return Model(names)
+    return Assignment(names)
 
 
 _TRANSLATED: dict[int, Any] = {}

@@ -8,7 +8,7 @@ from specctrl.model.kvm.state import Loaded
 from specctrl.model.registers import BHI_DIS_S, IBRS, RRSBA_DIS_S, SSBD, STIBP
 from specctrl.proof.any_vcpu import Solved, subset
 from specctrl.proof.invariant import Obligation
-from specctrl.proof.repair import Model
+from specctrl.proof.repair import Assignment
 from specctrl.proof.symbolic import Flag, Path, Word, evaluate, paths
 from specctrl.proof.terms import TRUE, Term, not_
 
@@ -53,16 +53,16 @@ class Findings:
         return {refutation.claim for refutation in self.refutations}
 
 
-def discharge(path: Path, owed: list[Obligation]) -> Iterator[tuple[Obligation, Model]]:
+def discharge(path: Path, owed: list[Obligation]) -> Iterator[tuple[Obligation, Assignment]]:
     """The obligations that fail on a path, each with values: all at once, one by one if there is one."""
     given = {TRUE, *path.conditions}
     open_ = [item for item in owed if item.term not in given]
     if not open_ or path.failing([item.term for item in open_]) is None:
         return
     for item in open_:
-        model = path.failing([item.term])
-        if model is not None:
-            yield item, model
+        assignment = path.failing([item.term])
+        if assignment is not None:
+            yield item, assignment
 
 
 def gather(
@@ -73,19 +73,19 @@ def gather(
 
     It is that of the path whose answers come first, so it does not depend on the order in which paths are found.
     """
-    failed: dict[str, tuple[Path, Obligation, Model]] = {}
+    failed: dict[str, tuple[Path, Obligation, Assignment]] = {}
     refuted = found.refuted()
     for path, owed in paths(run):
         found.count(owed)
         earlier = refuted | {claim for claim, (other, *_) in failed.items() if other.answers < path.answers}
-        here: dict[str, tuple[Path, Obligation, Model]] = {}
-        for item, model in discharge(path, [item for item in owed if item.claim not in earlier]):
-            here.setdefault(item.claim, (path, item, model))
+        here: dict[str, tuple[Path, Obligation, Assignment]] = {}
+        for item, assignment in discharge(path, [item for item in owed if item.claim not in earlier]):
+            here.setdefault(item.claim, (path, item, assignment))
         failed |= here
     for claim in sorted(failed):
-        path, item, model = failed[claim]
+        path, item, assignment = failed[claim]
         found.refutations.append(
-            Refutation(claim, item.part, step, numbers(path, item, values, model), loaded, in_guest))
+            Refutation(claim, item.part, step, numbers(path, item, values, assignment), loaded, in_guest))
 
 
 FAMILIAR = (STIBP, SSBD, RRSBA_DIS_S, BHI_DIS_S, IBRS)
@@ -94,7 +94,7 @@ OTHERS = tuple(1 << number for number in (*range(30, -1, -1), *range(63, 30, -1)
 """All other bits; bit 31 rather than another."""
 
 
-def numbers(path: Path, failed: Obligation, values: Solved, model: Model) -> dict[str, int | bool]:
+def numbers(path: Path, failed: Obligation, values: Solved, assignment: Assignment) -> dict[str, int | bool]:
     """The simplest numbers with which an obligation fails: each word 0 if it can be, else with familiar bits, and few.
 
     What can be had is asked for in one order, and settles every bit.  So the numbers do not depend on the solver.
@@ -102,11 +102,11 @@ def numbers(path: Path, failed: Obligation, values: Solved, model: Model) -> dic
     conditions = [*path.conditions, not_(failed.term)]
 
     def had(simpler: Term) -> bool:
-        nonlocal model
-        better = path.questions.model([*conditions, simpler], model)
+        nonlocal assignment
+        better = path.questions.assignment([*conditions, simpler], assignment)
         if better is None:
             return False
-        model = better
+        assignment = better
         conditions.append(simpler)
         return True
 
@@ -117,4 +117,4 @@ def numbers(path: Path, failed: Obligation, values: Solved, model: Model) -> dic
             bits = FAMILIAR if had(subset(value, sum(FAMILIAR))) else (*OTHERS, *FAMILIAR)
             for bit in bits:
                 had(value.term & bit == 0)
-    return {name: evaluate(model, value) for name, value in sorted(values.asked.items())}
+    return {name: evaluate(assignment, value) for name, value in sorted(values.asked.items())}

@@ -120,7 +120,8 @@ def instrumented(variant: Variant) -> Variant:
         """A method that only writes bitmaps, summarized: what each of their bits is then."""
         key = (method, bitmap_inputs(vcpu))
         if key not in made:
-            made[key] = (copy_with_bitmaps(vcpu), bitmap_summary(method, vcpu))  # the copy keeps what the key names
+            kept = copy_with_bitmaps(vcpu)  # and with it the filter, whose id is in the key
+            made[key] = (kept, bitmap_summary(method, vcpu))
         for (name, bit), value in zip(BITMAP, made[key][1], strict=True):
             setattr(getattr(vcpu, name), bit, value)
 
@@ -128,8 +129,8 @@ def instrumented(variant: Variant) -> Variant:
         """A method that only answers, and looks at a few fields only, summarized once for what they are."""
         key = (method, inputs(vcpu))
         if key not in made:
-            made[key] = (copy_of(vcpu), summarize(lambda: performed(method, copy_of(vcpu))))
-        return made[key][1]
+            made[key] = summarize(lambda: performed(method, copy_of(vcpu)))
+        return made[key]
 
     class Instrumented(base):  # type: ignore[misc]  # the variant's own class
         __slots__ = ("exits", "merged", "refusal", "stops_at")

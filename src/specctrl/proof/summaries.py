@@ -50,13 +50,13 @@ def summary_of(function: Callable[..., Any]) -> Callable[..., Any]:
     >>> summary_of(is_subset)(word("x"), 0x3), summary_of(is_subset)(0x4, 0x3)
     (<flag (x & 0xfffffffffffffffc) == 0x0>, False)
     """
-    made: dict[Any, tuple[Any, Any]] = {}
+    made: dict[Any, Any] = {}
 
     def call(*arguments: Any, **named: Any) -> Any:
         key = (identity(arguments), tuple(named.items()))
-        if key not in made:  # the arguments are kept, and with them their terms and the terms' identity
-            made[key] = (arguments, summarize(lambda: function(*arguments, **named)))
-        return made[key][1]
+        if key not in made:
+            made[key] = summarize(lambda: function(*arguments, **named))
+        return made[key]
 
     return call
 

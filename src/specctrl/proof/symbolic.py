@@ -14,8 +14,8 @@ from functools import cache
 from typing import Any
 
 from specctrl.model.words import WORD
-from specctrl.proof.answers import Answers
-from specctrl.proof.repair import NOTHING_SET, Model
+from specctrl.proof.answers import Questions
+from specctrl.proof.repair import NOTHING_SET, Assignment
 from specctrl.proof.terms import TRUE, Term, is_constant, not_, number, truth, variable
 
 
@@ -33,7 +33,7 @@ class Branch:
 
     answers: tuple[bool, ...] = ()
     conditions: tuple[Term, ...] = ()
-    near: Model = NOTHING_SET  # values of the path from which it branches off
+    near: Assignment = NOTHING_SET  # values of the path from which it branches off
 
 
 @dataclass(slots=True)
@@ -41,8 +41,8 @@ class Path:
     """One run: the answers that are fixed, what holds so far, and where other paths branch off."""
 
     branch: Branch
-    questions: Answers
-    near: Model  # values for which everything holds so far, if ``holds``; else some for which much of it does
+    questions: Questions
+    near: Assignment  # values for which everything holds so far, if ``holds``; else some for which much of it does
     holds: bool = True
     answers: list[bool] = field(default_factory=list)
     conditions: list[Term] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Path:
         if len(self.answers) < len(self.branch.answers):
             answer = self.branch.answers[len(self.answers)]
         else:
-            answer = bool(self.model().value(condition))
+            answer = bool(self.assignment().value(condition))
             other = opposite if answer else condition
             self.others.append(Branch((*self.answers, not answer), (*self.conditions, other), self.near))
         self.answers.append(answer)
@@ -74,16 +74,16 @@ class Path:
         """Whether this run came where the branch said."""
         return [term.serial for term in self.conditions] == [term.serial for term in self.branch.conditions]
 
-    def model(self) -> Model:
+    def assignment(self) -> Assignment:
         """Values for which everything holds so far; Infeasible if there are none."""
         if not self.holds:
-            found = self.questions.model(self.conditions, self.near)
+            found = self.questions.assignment(self.conditions, self.near)
             if found is None:
                 raise Infeasible
             self.near, self.holds = found, True
         return self.near
 
-    def failing(self, owed: Sequence[Term]) -> Model | None:
+    def failing(self, owed: Sequence[Term]) -> Assignment | None:
         """Values that take this path and for which something that is owed does not hold; None if there are none."""
         return self.questions.failing(self.conditions, owed, self.near)
 
@@ -113,18 +113,18 @@ def paths(run: Callable[[], Any]) -> Iterator[tuple[Path, Any]]:
     >>> sorted(result for path, result in paths(kind))
     ['other', 'zero']
     """
-    questions = Answers()
+    questions = Questions()
     todo = [Branch()]
     while todo:
         branch = todo.pop()
-        model = questions.model(branch.conditions, branch.near)
-        if model is None:
+        assignment = questions.assignment(branch.conditions, branch.near)
+        if assignment is None:
             continue
-        path = Path(branch, questions, model)
+        path = Path(branch, questions, assignment)
         _current.append(path)
         try:
             result = run()
-            path.model()
+            path.assignment()
         except Infeasible:
             continue
         finally:
@@ -264,11 +264,11 @@ def settled(term: Term) -> Any:
     return Word(term) if term.wide else Flag(term)
 
 
-def evaluate(model: Model, value: object) -> int | bool:
-    """What a word or flag is in a model: a concrete value."""
+def evaluate(assignment: Assignment, value: object) -> int | bool:
+    """What a word or flag is in an assignment: a concrete value."""
     if isinstance(value, Word | Flag):
-        found: int | bool = model.value(value.term)
+        found: int | bool = assignment.value(value.term)
         return found
     if isinstance(value, int):
         return value
-    raise SymbolicError(f"a {type(value).__name__} has no value in a model")
+    raise SymbolicError(f"a {type(value).__name__} has no value in an assignment")
