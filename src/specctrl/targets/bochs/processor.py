@@ -77,15 +77,17 @@ class BochsProcessor(LogicalProcessor):
     processes: ClassVar[Processes]
 
     def __init__(
-        self, writable: int, has_spec_ctrl: bool, has_control: bool, spec_ctrl: int = 0, non_root: bool = False,
-        entry_loads_shadow: bool = False,
+        self, writable: int, has_spec_ctrl: bool, has_control: bool, has_entry_load: bool = False,
+        has_exit_load: bool = False, spec_ctrl: int = 0, non_root: bool = False, entry_loads_shadow: bool = False,
     ) -> None:
         if entry_loads_shadow:
             raise Unsupported("no processor of Bochs loads SHADOW at VM entry")
+        if has_entry_load or has_exit_load:
+            raise Unsupported("the controls that load IA32_SPEC_CTRL are not driven on Bochs")
         self.process = self.choose(has_spec_ctrl, has_control)
         self.number = next(NUMBERS)
         self.has_spec_ctrl = has_spec_ctrl  # before the MSR is written
-        super().__init__(writable, has_spec_ctrl, has_control, spec_ctrl, non_root)
+        super().__init__(writable, has_spec_ctrl, has_control, spec_ctrl=spec_ctrl, non_root=non_root)
 
     def choose(self, has_spec_ctrl: bool, has_control: bool) -> Asked:
         """The process with a processor that has these."""
