@@ -24,12 +24,54 @@ from specctrl.proof.theorems.statement import any_bit, choose, equal, has, merge
 from specctrl.rules import load_rules
 
 
-class AreaWritesShadow(LogicalProcessor):
-    """VM exit puts the loaded value into SHADOW too."""
+class StoresShadow(LogicalProcessor):
+    """The VM-exit MSR-store area receives SHADOW, as on Bochs."""
 
     def vm_exit(self, vmcs):
         LogicalProcessor.vm_exit(self, vmcs)
-        vmcs.spec_ctrl_shadow = self.spec_ctrl
+        if vmcs.exit_store:
+            vmcs.exit_store_value = vmcs.spec_ctrl_shadow
+
+
+class SavesNothing(LogicalProcessor):
+    """VM exit leaves the guest's field as it was."""
+
+    def vm_exit(self, vmcs):
+        before = vmcs.guest_spec_ctrl
+        LogicalProcessor.vm_exit(self, vmcs)
+        vmcs.guest_spec_ctrl = before
+
+
+class LoadsUnasked(LogicalProcessor):
+    """VM exit loads the host's field wherever it exists."""
+
+    def load_host_state(self, vmcs):
+        LogicalProcessor.load_host_state(self, vmcs)
+        if self.has_exit_load:
+            self.spec_ctrl = vmcs.host_spec_ctrl
+
+
+class FailsEarly(LogicalProcessor):
+    """A VM entry that fails late loads nothing of the host."""
+
+    def load_host_state(self, vmcs):
+        self.non_root = False
+
+
+class TrustsTheVariable(SPEC.vcpu):
+    """The entry compares with the host's variable alone, as Linux does."""
+
+    def register_is_saved(self):
+        return bool(self.saved == self.host.spec_ctrl)
+
+
+class TakesWhatIsHeld(SPEC.vcpu):
+    """What an NMI left in the register becomes the saved value."""
+
+    def save_spec_ctrl(self, held):
+        SPEC.vcpu.save_spec_ctrl(self, held)
+        if not self.vmcs.write_intercepted:
+            self.saved = held
 
 
 class EntryLoads(LogicalProcessor):
@@ -119,10 +161,17 @@ ALSO_CAUGHT = (
     ("nested_state_holds_no_word", Unblocked),
 )
 CAUGHT = {
-    "areas_act_on_the_register": replace(SPEC, processor=AreaWritesShadow),
+    "areas_act_where_the_control_is_0": replace(SPEC, processor=StoresShadow),
+    "nothing_rests_on_what_an_area_loads_or_stores": replace(SPEC, processor=StoresShadow),
+    "exit_saves_and_loads": replace(SPEC, processor=SavesNothing),
+    "merge_in_the_guest_field_keeps_what_is_forced": replace(SPEC, processor=SavesNothing),
+    "load_controls_at_0_save_and_load_nothing": replace(SPEC, processor=LoadsUnasked),
+    "entry_that_fails_late_loads_the_host": replace(SPEC, processor=FailsEarly),
     "entry_loads_no_shadow": replace(SPEC, processor=EntryLoads),
     "fields_need_the_control": replace(SPEC, processor=NoCheck),
-    "entry_checks_the_control": replace(SPEC, processor=NoCheck),
+    "entry_checks_the_controls": replace(SPEC, processor=NoCheck),
+    "entry_loads_the_saved_value": planted(TrustsTheVariable),
+    "exit_takes_and_gives_back": planted(TakesWhatIsHeld),
     "kvm_writes_view_and_merge": planted(D2),
     "no_list_for_smm_or_saved_state": planted(D4),
     "init_keeps_interception": planted(D9),
@@ -164,9 +213,10 @@ class TestTheorems:
     def test_the_rules_that_no_scenario_reaches_are_proven(self):
         for rule, name in (
             ("processor.fields.need-control", "fields_need_the_control"),
-            ("processor.entry.control-checked", "entry_checks_the_control"),
+            ("processor.entry.control-checked", "entry_checks_the_controls"),
             ("processor.entry.no-load", "entry_loads_no_shadow"),
-            ("processor.areas.real-msr", "areas_act_on_the_register"),
+            ("processor.areas.real-msr+2", "exit_saves_and_loads"),
+            ("processor.load.checked", "entry_that_fails_late_loads_the_host"),
             ("migration.pending-exit", "a_waiting_exit_is_not_moved"),
         ):
             assert rule in load_rules()

@@ -22,25 +22,27 @@ from specctrl.proof.theorems import guest as guests
 
 OWN = [name for name, one in THEOREMS.items() if one.run.__module__ in (guests.__name__, vmm.__name__)]
 CHOOSE, BOOT, OVERHEAD, ADVERTISE = guest.choose, guest.boot, exposure.overhead, pool.advertise
+SAME_MODE, BTI = exposure.same_mode_protection, exposure.bti_protection
 
 
-def trusts_the_control(kernel, cpuid, shown):
+def trusts_the_control(kernel, cpuid, shown, found=0):
     """Retpoline is trusted where RRSBA could be disabled, and it is not."""
-    chosen = CHOOSE(kernel, cpuid, shown)
+    chosen = CHOOSE(kernel, cpuid, shown, found)
     return replace(chosen, spec_ctrl=tuple(value for value in chosen.spec_ctrl if value & BHI_DIS_S or value == 1))
 
 
-def writes_no_zero(kernel, cpu, which=KernelCpu.BOOT):
+def writes_no_zero(kernel, cpu, which=KernelCpu.BOOT, kept=0):
     """A secondary CPU leaves the MSR alone where the boot CPU wrote nothing."""
-    software = CHOOSE(kernel, cpu.cpuid, cpu.rdmsr(0x10A) if cpu.cpuid.arch_capabilities else 0)
+    found = cpu.rdmsr(IA32_SPEC_CTRL) if which is KernelCpu.BOOT and cpu.cpuid.shows_spec_ctrl else kept
+    software = CHOOSE(kernel, cpu.cpuid, cpu.rdmsr(0x10A) if cpu.cpuid.arch_capabilities else 0, found)
     for value in software.spec_ctrl if which is KernelCpu.BOOT else software.spec_ctrl[-1:]:
         cpu.wrmsr(IA32_SPEC_CTRL, value)
     return software
 
 
-def reports_after_s3(kernel, cpu, which=KernelCpu.BOOT):
+def reports_after_s3(kernel, cpu, which=KernelCpu.BOOT, kept=0):
     """What G1 lacks."""
-    return BOOT(kernel, cpu, KernelCpu.SECONDARY if which is KernelCpu.RESUME else which)
+    return BOOT(kernel, cpu, KernelCpu.SECONDARY if which is KernelCpu.RESUME else which, kept)
 
 
 def writes_whole(cpu, wanted):
@@ -71,6 +73,12 @@ MISTAKES = {
     "each_cpu_reports_for_itself": (guest, "boot", reports_after_s3),
     "four_things_stop_bhi": (
         exposure, "sequence_works", lambda host, sequence: sequence in (BhbSequence.SHORT, BhbSequence.LONG)),
+    "bhi_dis_s_helps_within_the_kernel_with_ibhf_alone": (
+        guests, "same_mode_protection", lambda host, effective, software: SAME_MODE(
+            host, effective, replace(software, ibhf=True))),
+    "a_lost_ibrs_is_named": (
+        guests, "bti_protection", lambda host, effective, software, view: BTI(
+            host, effective | view & 1, software, view)),
     "rrsba_needs_retpoline_and_no_bit": (exposure, "RRSBA_DIS_S", BHI_DIS_S),
     "what_is_needless_can_be_left_out": (
         guests, "overhead", lambda *known: (*OVERHEAD(*known), Overhead.BHI_DIS_S_UNNEEDED) if known[2] else ()),
