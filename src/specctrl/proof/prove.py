@@ -3,8 +3,9 @@
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
-from itertools import product
+from itertools import count, product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from specctrl.model.kvm.variant import SPEC, Assumptions, Variant
 from specctrl.model.kvm.vcpu import Vcpu
 from specctrl.model.outcomes import Errno, Outcome, VmEntryFailed, VmxInstructionError
 from specctrl.model.parts import Features
+from specctrl.model.processor import Vmcs
 from specctrl.model.variants import VARIANTS
 from specctrl.model.vmm.migration import MsrsRefused, Plan, migrate
 from specctrl.proof.any_vcpu import (
@@ -52,6 +54,21 @@ from specctrl.proof.theorems import THEOREMS, Of, Start, Theorem
 from specctrl.proof.theorems.statement import equal
 
 
+def never_written(kind: type[Vmcs], values: Symbols) -> type[Vmcs]:
+    """A VMCS whose MASK and SHADOW hold any value until they are written: the SDM promises none."""
+    numbers = count(1)
+
+    class NeverWritten(kind):  # type: ignore[valid-type,misc]  # the class is the variant's own
+        __slots__ = ()
+
+        def __init__(self) -> None:
+            number = next(numbers)
+            kind.__init__(self, spec_ctrl_mask=values.word(f"fresh.{number}.mask"),
+                          spec_ctrl_shadow=values.word(f"fresh.{number}.shadow"))
+
+    return NeverWritten
+
+
 def prove_first_state(variant: Variant) -> Findings:
     """KVM_CREATE_VCPU on any host, for any guest CPUID, under any pair that KVM_ENABLE_CAP lets pass."""
     values = Solved({})
@@ -60,6 +77,7 @@ def prove_first_state(variant: Variant) -> Findings:
         host = any_host(values, "host")
         assume_all(list(host_facts(host).values()))
         machine = instrumented(variant)
+        machine = replace(machine, vmcs=never_written(machine.vmcs, values))
         vm = machine.make_vm(host)
         if values.flag("capability"):
             try:
