@@ -30,9 +30,11 @@ source_suffix = {".md": "markdown"}
 nitpicky = True
 nitpick_ignore_regex = [
     # The standard library's inventory would have to be fetched. Nothing of specctrl is ever ignored.
-    (r"py:.*", r"(abc|argparse|collections|concurrent|datetime|enum|functools|mmap|os|pathlib|types|typing)\..*"),
+    (r"py:.*", r"(abc|argparse|collections|concurrent|datetime|doctest|enum)\..*"),
+    (r"py:.*", r"(functools|mmap|os|pathlib|types|typing)\..*"),
     (r"py:.*", r"(Any|Callable|Iterator|Iterable|Mapping|Path|Sequence)"),
-    (r"py:class", r"dict\[(int|str)"),  # Sphinx cuts an attribute's type at the first comma in its brackets
+    # Sphinx cuts an attribute's type at the first comma in its brackets.
+    (r"py:class", r"(dict|list)\[(int|str|dict\[str|tuple\[str)"),
 ]
 
 # Pages
