@@ -33,7 +33,7 @@ class TestCReference:
     @pytest.fixture(autouse=True)
     def header(self, site, monkeypatch):
         site.write("reference/c/specctrl.h", HEADER)
-        monkeypatch.setattr("specctrl.targets.c_reference.complaints", lambda folder, rules: [])
+        monkeypatch.setattr("specctrl.site.c_reference.complaints", lambda folder, rules: [])
 
     def test_a_function_stands_with_its_comment_and_its_true_line_numbers_and_its_file_is_there(self, site):
         site.pages |= {"spec/c": "# C\n\n```{creference} twice\n```\n"}
