@@ -34,7 +34,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(functools|mmap|os|pathlib|types|typing)\..*"),
     (r"py:.*", r"(Any|Callable|Iterator|Iterable|Mapping|Path|Sequence)"),
     # Sphinx cuts an attribute's type at the first comma in its brackets.
-    (r"py:class", r"(dict|list)\[(int|str|dict\[str|tuple\[str)"),
+    (r"py:class", r"(dict|list|tuple)\[[^,\]]*"),
 ]
 
 # Pages

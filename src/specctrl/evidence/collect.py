@@ -95,6 +95,8 @@ def collect(
 
     folder = data_folder("spec") if spec is None else spec
     for page in sorted(folder.glob("*.md")):
+        if not tagged_rules(page.read_text("utf-8")):
+            continue  # it shows no rule; whether its code runs is another's question
         name = f"{page.parent.name}/{page.name}"
         for id, example, names in tagged_cells(name, run_page(page) if runs is None else runs.get(name, [])):
             if counts(id, example.place, names):
