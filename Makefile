@@ -23,15 +23,19 @@ html: $(STAMP) ## build the site into _build/html; any warning is an error
 	@$(BIN)/sphinx-build -b html -W --keep-going -n -j $(JOBS) -d _build/doctrees . _build/html \
 	|| { rm -rf _build/doctrees; exit 1; } # so that the next build warns again
 
-edition: html $(VENV)/edition ## the chapters as one HTML file and as a PDF, into _build/edition
-	@$(BIN)/python -m edition _build/html _build/edition
+edition: html ## the whole site as one page, into _build/edition, and printed where there is Chromium
+	@$(BIN)/sphinx-build -b singlehtml -q -j $(JOBS) -d _build/doctrees . _build/edition
+	@chromium=$$(command -v chromium || command -v google-chrome) \
+	|| { echo "left out: the PDF: needs Chromium" >&2; exit 0; }; \
+	$$chromium --headless --no-sandbox --disable-gpu --no-pdf-header-footer \
+		--print-to-pdf=_build/edition/specctrl.pdf "file://$$PWD/_build/edition/index.html"
 
 test: $(STAMP) $(VENV)/bochs ## ruff, mypy --strict, and every test and example
 	$(BIN)/ruff check
-	$(BIN)/mypy --strict src edition
+	$(BIN)/mypy --strict src
 	$(BIN)/pytest -n $(JOBS) --dist loadfile # the examples of a page build on each other
 
-browser-test: html edition $(VENV)/browser ## every page in Chromium: requests, contrast, links, keyboard, search, paper
+browser-test: html $(VENV)/browser ## every page in Chromium: requests, contrast, links, keyboard, search, paper
 	$(BIN)/pytest browser
 
 serve: html ## build, then serve the site on 127.0.0.1 (PORT=8000)
@@ -56,10 +60,6 @@ $(VENV)/bochs: $(STAMP)
 $(VENV)/browser: $(STAMP)
 	@$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[browser]' && touch $@ \
 	|| echo "Playwright could not be installed: only what needs no browser is tested" >&2
-
-$(VENV)/edition: $(STAMP)
-	@$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[edition]' && touch $@ \
-	|| echo "pikepdf could not be installed: no PDF is made" >&2
 
 $(STAMP): pyproject.toml constraints.txt
 	@[ -n "$(PYTHON)" ] || { echo "needs Python 3.11 or newer with its venv module" >&2; exit 1; }

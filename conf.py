@@ -7,11 +7,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "src"))
-os.environ["PYTHONPATH"] = str(ROOT / "src")  # the kernels that run the cells inherit it
+os.environ["PYTHONPATH"] = str(ROOT / "src")  # what runs the pages inherits it
 os.environ.setdefault("PYTHONHASHSEED", "0")  # and print sets in one order, in every build
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="sphinx_autodoc_typehints")
-
-from specctrl.evidence.digest import digest  # noqa: E402 - the path had to be set first
 
 project = "Virtual IA32_SPEC_CTRL"
 author = "the specctrl authors"
@@ -19,34 +17,29 @@ copyright = "2026, the specctrl authors"
 release = "0.1.0"
 
 extensions = [
-    "myst_nb",
+    "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx_autodoc_typehints",
     "sphinx_copybutton",
-    "specctrl.site",
+    "specctrl.site.extension",
 ]
 root_doc = "index"
 include_patterns = ["index.md", "spec/**"]
-exclude_patterns = ["_build", "**/.ipynb_checkpoints"]
-source_suffix = {".md": "myst-nb"}
+exclude_patterns = ["_build"]
+source_suffix = {".md": "markdown"}
 nitpicky = True
 nitpick_ignore_regex = [
     # The standard library's inventory would have to be fetched. Nothing of specctrl is ever ignored.
-    (r"py:.*", r"(abc|argparse|collections|concurrent|datetime|enum|functools|mmap|os|pathlib|types|typing)\..*"),
+    (r"py:.*", r"(abc|argparse|collections|concurrent|datetime|doctest|enum)\..*"),
+    (r"py:.*", r"(functools|mmap|os|pathlib|types|typing)\..*"),
     (r"py:.*", r"(Any|Callable|Iterator|Iterable|Mapping|Path|Sequence)"),
-    (r"py:class", r"dict\[(int|str)"),  # Sphinx cuts an attribute's type at the first comma in its brackets
+    # Sphinx cuts an attribute's type at the first comma in its brackets.
+    (r"py:class", r"(dict|list|tuple)\[[^,\]]*"),
 ]
 
 # Pages
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
-nb_execution_mode = "cache"
-# The cache's own key is the cells alone; with the sources in its path, cells run again when src/ changes.
-nb_execution_cache_path = str(ROOT / "_build" / "nbcache" / digest(ROOT))
-nb_execution_timeout = 120
-nb_execution_raise_on_error = False  # with True and -j auto the traceback is lost, and builds can hang
-nb_execution_show_tb = True
-nb_merge_streams = True
 
 # Code
 autodoc_preserve_defaults = True  # a default that is a path would name this machine

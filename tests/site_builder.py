@@ -11,15 +11,13 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 CONF = """\
-extensions = ["myst_nb", "sphinx.ext.autodoc", "specctrl.site"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "specctrl.site.extension"]
 include_patterns = ["index.md", "spec/**"]
-source_suffix = {".md": "myst-nb"}
+source_suffix = {".md": "markdown"}
 myst_enable_extensions = ["colon_fence"]
-nb_execution_raise_on_error = False
-nb_execution_show_tb = True
 nitpicky = True
 html_theme = "basic"
-prompt_packages = []
+docstring_prompts = False
 """
 
 NOTEBOOK = """\
@@ -135,10 +133,7 @@ class Site:
                 outdir=self.html,
                 doctreedir=self.root / "_build" / "doctrees",
                 buildername="html",
-                confoverrides={
-                    "nb_execution_cache_path": str(self.root / "_build" / "cache"),
-                    **self.settings,
-                },
+                confoverrides=self.settings,
                 status=None,
                 warning=said,
                 parallel=jobs,

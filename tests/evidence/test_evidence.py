@@ -5,7 +5,8 @@ import json
 import pytest
 
 from one_rule import CELL, RULE, SCENARIO
-from specctrl.evidence.collect import EvidenceError, Example, bound_code, calls, collect, missing
+from specctrl.evidence.collect import EvidenceError, Example, bound_code, collect, missing
+from specctrl.evidence.run_pages import calls
 from specctrl.model.words import is_subset, merge
 from specctrl.rules import load_rules
 

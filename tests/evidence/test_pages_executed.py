@@ -1,5 +1,6 @@
 """What a page shows was printed by this build: cells are run, prompts are true, nothing fails in silence."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import pytest
 
 from site_builder import API, NOTEBOOK, RULE, TOY, Site
 from specctrl.evidence.digest import digest
-from specctrl.site.banner import commit
-from specctrl.site.prompts import run_docstrings, run_page
+from specctrl.evidence.page_runs import in_copies
+from specctrl.evidence.run_pages import failures, modules_of, run_docstrings, run_page
+from specctrl.site.html import commit
 
 CELL = "```{code-cell} ipython3\nfrom toy import merge\nprint('six times seven is', 6 * 7)\n```\n"
 PROMPT = "```python\n>>> merge(3, 1)\n2\n```\n"
@@ -54,20 +56,18 @@ def test_an_example_that_fails_is_a_warning(site: Site, page: str, warning: str)
     assert any(warning in said for said in site.build())
 
 
-def test_a_failing_cell_leaves_its_page_unexecuted(site: Site) -> None:
-    site.pages["spec/toy"], site.settings = f"{NOTEBOOK}# Toy\n\n{CELL.replace('6 * 7', '6 / 0')}", {}
-    assert any("1 code cells of this page stopped at CellExecutionError" in said for said in site.build())
+def test_what_stands_behind_a_failing_cell_is_not_run_and_shows_nothing(site: Site) -> None:
+    site.pages["spec/toy"], site.settings = f"{NOTEBOOK}# Toy\n\n{CELL.replace('6 * 7', '6 / 0')}\n{CELL}", {}
+    (said,) = site.build()
+    assert "spec/toy.md:9: WARNING: the cell raises ZeroDivisionError" in said
+    assert "six times seven" not in re.sub("<code.*?</pre>|<pre>.*?</pre>", "", site.page("spec/toy"), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize(
-    ("page", "settings"),
-    [(f"{NOTEBOOK}# Toy\n\n{CELL}", {"nb_execution_mode": "off"}), (f"# Toy\n\n{CELL}", {})],
-    ids=["execution switched off", "no notebook header"],
-)
-def test_a_page_whose_cells_were_not_run_is_a_warning(site: Site, page: str, settings: dict[str, str]) -> None:
-    site.pages["spec/toy"], site.settings = page, settings
-    said = site.build()
-    assert "spec/toy.md: WARNING: 1 code cells of this page were not run [spec.executed]" in said
+def test_a_cell_that_was_not_run_is_a_warning(site: Site) -> None:
+    site.pages |= {"spec/api": f"{API}\n{CELL}", "spec/inner/toy": f"# Toy\n\n{CELL}"}
+    site.settings = {}
+    (said,) = [line for line in site.build() if "spec/inner/toy" in line]
+    assert "spec/inner/toy.md:3: WARNING: this cell was not run [spec.executed]" in said
 
 
 def test_a_failing_example_is_said_again_until_it_passes(site: Site) -> None:
@@ -77,16 +77,15 @@ def test_a_failing_example_is_said_again_until_it_passes(site: Site) -> None:
     assert site.build() == []
 
 
-def test_what_passed_is_not_run_again_until_a_source_changes(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs: list[str] = []
-    monkeypatch.setattr("specctrl.site.prompts.run_page", lambda path: runs.append(path.name) or [])
-    site.pages, site.settings = {}, {}
+def test_what_passed_is_not_run_again_until_a_source_changes(site: Site) -> None:
+    site.pages, site.settings = {"index": "\n```python\n>>> 1 + 1\n2\n```\n"}, {}
+    records = site.root / "_build" / "evidence"
     site.build()
     site.build()
-    assert runs == ["index.md"]
+    (first,) = records.glob("pages-*.json")
     site.write("vectors/new.json", "{}")
     site.build()
-    assert runs == ["index.md"] * 2
+    assert len({first, *records.glob("pages-*.json")}) == 2
 
 
 def test_cells_and_prompts_share_one_namespace_in_the_order_of_the_page(tmp_path: Path) -> None:
@@ -101,19 +100,19 @@ def test_cells_and_prompts_share_one_namespace_in_the_order_of_the_page(tmp_path
         "````md\n```{code-cell} ipython3\n1 / 0\n```\n````\n"
         "```python\n>>> 1 / 0\nTraceback (most recent call last):\nZeroDivisionError: division by zero\n```\n"
     )
-    assert run_page(page) == []
+    assert failures(page) == []
 
 
 def test_a_failing_cell_names_its_line(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# Page\n\n```{code-cell} ipython3\n:tags: [hide-input]\nx = 1\nassert x == 2, 'two'\n```\n")
-    assert run_page(page) == [(str(page), 6, "cell raises AssertionError('two')")]
+    assert failures(page) == [(str(page), 6, "the cell raises AssertionError('two')")]
 
 
 def test_a_cell_that_is_no_python_names_its_line(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("```{code-cell} ipython3\nx = = 1\n```\n")
-    ((file, line, what),) = run_page(page)
+    ((file, line, what),) = failures(page)
     assert (file, line, "SyntaxError" in what) == (str(page), 2, True)
 
 
@@ -126,9 +125,32 @@ def test_the_prompts_of_docstrings_run_too(tmp_path: Path, monkeypatch: pytest.M
         'def one():\n    """One.\n\n    >>> one()\n    2\n    """\n    return 1\n'
     )
     monkeypatch.syspath_prepend(tmp_path)
-    ((file, line, what),) = run_docstrings("toypackage")
+    modules = modules_of("toypackage")
+    assert modules == ["toypackage", "toypackage.inner"]
+    ((file, line, what),) = [failure for module in modules for failure in run_docstrings(module)]
     assert (Path(file), line) == (package / "inner" / "__init__.py", 4)
     assert what == ">>> one()\nExpected:\n    2\nGot:\n    1"
+
+
+def test_a_tagged_cell_says_what_it_called_and_no_other_does(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    cell = "```{code-cell} ipython3\nfrom specctrl.model.words import merge\nmerge(1, 2, 2)\n%s\n```\n"
+    page.write_text(cell % "# rule: a.b" + cell % "")
+    tagged, other = run_page(page)
+    assert [name.split(":")[1] for name in tagged.called if name.startswith("/model/words.py:merge:")] == ["merge"]
+    assert other.called == []
+    assert tagged.outputs == other.outputs == [{"kind": "text", "data": "3"}]
+
+
+def test_a_page_that_does_not_end_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("specctrl.evidence.page_runs.SECONDS", 1)
+
+    def never(name: str) -> None:
+        while name == "page":
+            pass
+
+    with pytest.raises(RuntimeError, match="page: its process ended with -"):
+        in_copies(never, ["other", "page"])
 
 
 def test_the_digest_follows_what_pages_depend_on(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_an_exception_names_the_line_of_the_cell(code: str, last: str | None, wh
     error = run(code, "cell 1", fresh=True)["error"]
     assert error["where"] == where
     assert last in (None, error["last"])
-    assert "inpage.py" not in error["traceback"]
+    assert "run_pages.py" not in error["traceback"]
 
 
 def test_what_was_printed_before_an_exception_is_shown_too() -> None:

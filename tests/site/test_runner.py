@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from site_builder import NOTEBOOK, Site
-from specctrl.site import pyodide
+from specctrl.site import runner as page_runner
 from specctrl.site.runner import DATA, LACKS_Z3, Runner, imports, pack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,9 +25,9 @@ def npm(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A registry of our own: what ``npm pack`` brings; ``asked`` counts the calls."""
     package = io.BytesIO()
     with tarfile.open(fileobj=package, mode="w:gz") as archive:
-        for name in (*pyodide.CORE, pyodide.LOCK, "console.html"):
+        for name in (*page_runner.CORE, page_runner.LOCK, "console.html"):
             lock = {"info": {"python": "3.14"}, "packages": {"a": {"file_name": "https://elsewhere/a.whl"}}}
-            content = json.dumps(lock).encode() if name == pyodide.LOCK else name.encode()
+            content = json.dumps(lock).encode() if name == page_runner.LOCK else name.encode()
             entry = tarfile.TarInfo(f"package/{name}")
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
@@ -37,20 +37,20 @@ def npm(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         registry["asked"].append(command)
         if registry["error"]:
             raise registry["error"]
-        (Path(given["cwd"]) / f"pyodide-{pyodide.PYODIDE}.tgz").write_bytes(registry["package"])
+        (Path(given["cwd"]) / f"pyodide-{page_runner.PYODIDE}.tgz").write_bytes(registry["package"])
 
     errors = {"CalledProcessError": subprocess.CalledProcessError, "TimeoutExpired": subprocess.TimeoutExpired}
-    monkeypatch.setattr(pyodide, "subprocess", SimpleNamespace(run=run, **errors))
-    monkeypatch.setattr(pyodide, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(pyodide, "check", lambda file, integrity: None)
+    monkeypatch.setattr(page_runner, "subprocess", SimpleNamespace(run=run, **errors))
+    monkeypatch.setattr(page_runner, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(page_runner, "check", lambda file, integrity: None)
     return registry
 
 
 def test_only_the_core_is_kept_and_the_lock_names_no_package(npm: dict[str, Any], tmp_path: Path) -> None:
-    folder = pyodide.core(tmp_path / "cache")
-    assert sorted(file.name for file in folder.iterdir()) == sorted((*pyodide.CORE, pyodide.LOCK))
-    assert json.loads((folder / pyodide.LOCK).read_text()) == {"info": {"python": "3.14"}, "packages": {}}
-    pyodide.core(tmp_path / "cache")
+    folder = page_runner.core_of(tmp_path / "cache")
+    assert sorted(file.name for file in folder.iterdir()) == sorted((*page_runner.CORE, page_runner.LOCK))
+    assert json.loads((folder / page_runner.LOCK).read_text()) == {"info": {"python": "3.14"}, "packages": {}}
+    page_runner.core_of(tmp_path / "cache")
     assert len(npm["asked"]) == 1, "what is in the cache is not fetched again"
     assert "--ignore-scripts" in npm["asked"][0]
 
@@ -59,10 +59,10 @@ def test_a_package_that_is_not_the_pinned_one_is_refused(
     npm: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()  # the digest is checked again
-    file = tmp_path / "pyodide.tgz"
+    file = tmp_path / "page_runner.tgz"
     file.write_bytes(npm["package"])
-    with pytest.raises(pyodide.Tampered, match="not the pinned file: sha512-"):
-        pyodide.check(file, pyodide.PYODIDE_INTEGRITY)
+    with pytest.raises(page_runner.Tampered, match="not the pinned file: sha512-"):
+        page_runner.check(file, page_runner.PYODIDE_INTEGRITY)
 
 
 @pytest.mark.parametrize(
@@ -76,23 +76,24 @@ def test_what_cannot_be_fetched_is_left_out_and_leaves_nothing(
     npm: dict[str, Any], tmp_path: Path, error: Exception, why: str
 ) -> None:
     npm["error"] = error
-    with pytest.raises(pyodide.NotHere, match=why):
-        pyodide.core(tmp_path / "cache")
+    with pytest.raises(page_runner.NotHere, match=why):
+        page_runner.core_of(tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 
 def test_a_wheel_with_another_digest_is_refused(npm: dict[str, Any], tmp_path: Path) -> None:
     said = "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE."
     npm["error"] = subprocess.CalledProcessError(1, "pip", stderr=said)
-    with pytest.raises(pyodide.Tampered, match="DO NOT MATCH"):
-        pyodide.z3_wheel(tmp_path / "cache")
+    with pytest.raises(page_runner.Tampered, match="DO NOT MATCH"):
+        page_runner.z3_wheel(tmp_path / "cache")
 
 
 def test_the_package_is_packed_alike_each_time_with_what_it_reads_and_without_sphinx(tmp_path: Path) -> None:
     package = tmp_path / "src" / "toy"
-    for name in ("toy/a.py", "toy/in/b.json", "toy/sphinxext/c.py", "toy/__pycache__/d.json"):
+    for name in ("toy/a.py", "toy/in/b.json", "toy/site/c.py", "toy/__pycache__/d.json"):
         (tmp_path / "src" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "src" / name).write_text(name)
+        text = "from sphinx.application import Sphinx\n" if name == "toy/site/c.py" else f"# {name}\n"
+        (tmp_path / "src" / name).write_text(text)
     for name in ("spec/p.md", "spec/_static/x.css", "vectors/cap/v.json", "vectors/adapters/a.c", "reference/c/x.h"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
@@ -133,7 +134,7 @@ def test_without_z3_a_page_that_needs_it_says_so(tmp_path: Path) -> None:
 def test_without_npm_the_site_is_built_and_has_no_button(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pyodide, "which", lambda name: None)
+    monkeypatch.setattr(page_runner, "which", lambda name: None)
     site = Site(tmp_path / "site", {"spec/toy": CELL}, {"page_runner": True})
     assert site.build() == []
     assert "runner" not in site.page("spec/toy")
@@ -143,7 +144,7 @@ def test_without_npm_the_site_is_built_and_has_no_button(
 def test_where_python_can_be_had_a_page_with_code_has_the_script_and_no_other(
     npm: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pyodide, "z3_wheel", lambda cache: (_ for _ in ()).throw(pyodide.NotHere("no network")))
+    monkeypatch.setattr(page_runner, "z3_wheel", lambda cache: (_ for _ in ()).throw(page_runner.NotHere("no network")))
     site = Site(tmp_path / "site", {"spec/toy": CELL, "spec/plain": "# Plain\n"}, {"page_runner": True})
     assert site.build() == []
     assert 'type="module"' in site.page("spec/toy")

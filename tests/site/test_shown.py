@@ -1,13 +1,14 @@
 """Directives that show what is not Python: functions in C, texts for upstream trees, the command line."""
 
 import re
+from html import unescape
 
 import pytest
 
 from site_builder import NOTEBOOK, Site
 from specctrl.cli.main import make_parser
-from specctrl.cli.manual import pages
-from specctrl.site import upstream
+from specctrl.site import downloads
+from specctrl.site.commands import parsers
 from specctrl.vectors.upstream.shapes import SHAPES, Shape
 
 HEADER = """\
@@ -32,7 +33,7 @@ class TestCReference:
     @pytest.fixture(autouse=True)
     def header(self, site, monkeypatch):
         site.write("reference/c/specctrl.h", HEADER)
-        monkeypatch.setattr("specctrl.targets.c_reference.complaints", lambda folder, rules: [])
+        monkeypatch.setattr("specctrl.site.c_reference.complaints", lambda folder, rules: [])
 
     def test_a_function_stands_with_its_comment_and_its_true_line_numbers_and_its_file_is_there(self, site):
         site.pages |= {"spec/c": "# C\n\n```{creference} twice\n```\n"}
@@ -52,10 +53,10 @@ class TestCReference:
 class TestUpstream:
     @pytest.fixture(autouse=True)
     def shape(self, monkeypatch):
-        upstream.text_of.cache_clear()
-        monkeypatch.setattr(upstream, "SHAPES", {"toy": Shape("toy.h", "c", lambda: "one\ntwo\n\nthree\n")})
+        downloads.text_of.cache_clear()
+        monkeypatch.setattr(downloads, "SHAPES", {"toy": Shape("toy.h", "c", lambda: "one\ntwo\n\nthree\n")})
         yield
-        upstream.text_of.cache_clear()
+        downloads.text_of.cache_clear()
 
     def test_a_text_is_shown_and_its_file_is_written(self, site):
         site.pages |= {"spec/upstream": "# Upstream\n\n```{upstream} toy\n```\n"}
@@ -76,12 +77,26 @@ class TestUpstream:
         assert "no line has 'four'" in said[1]
 
 
-def test_every_command_is_on_the_page_and_the_manual_is_beside_it(site):
+def test_every_command_is_on_the_page_with_each_of_its_options_whatever_the_terminal(site, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
     site.pages |= {"spec/cli": "# Commands\n\n```{commands}\n```\n"}
     assert site.build() == []
-    for page in pages(make_parser()):
-        assert f'id="{page.name.replace(" ", "-")}"' in site.page("spec/cli")
-    assert (site.html / "specctrl.1").read_text().startswith(".TH SPECCTRL 1")
+    page = site.page("spec/cli")
+    text = unescape(re.sub("<[^>]*>", "", page))
+    commands = list(parsers(make_parser()))
+    assert len(commands) > 14
+    for command in commands:
+        assert f'id="{command.prog.replace(" ", "-")}"' in page
+        section = text.partition(f"usage: {command.prog} ")[2].partition("\nusage: ")[0]
+        options = {name for action in command._actions for name in action.option_strings}
+        assert [] == [name for name in options if name not in section], command.prog
+    assert max(map(len, text.splitlines())) > 80
+
+
+def test_every_option_says_what_it_does():
+    assert [] == [
+        (command.prog, action.dest) for command in parsers(make_parser()) for action in command._actions
+        if action.option_strings and not action.help]
 
 
 def test_the_shapes_have_names_of_files_of_their_own():
@@ -89,10 +104,8 @@ def test_the_shapes_have_names_of_files_of_their_own():
 
 
 def test_what_a_cell_prints_in_pieces_is_one_text(site):
-    """The kernel sends what is printed a few times a second: a build must not show where it cut."""
     cell = 'print("one", end="", flush=True)\nprint("\\ntwo", flush=True)\nprint("three")'
     site.pages = {"spec/cell": f"{NOTEBOOK}# Cell\n\n```{{code-cell}} ipython3\n{cell}\n```\n"}
-    site.settings = {"nb_execution_mode": "force", "nb_merge_streams": True}
     assert site.build() == []
     printed = re.search(r'<div class="output.*?</pre>', site.page("spec/cell"), re.DOTALL)[0]
     assert re.sub("<.*?>", "", printed).strip() == "one\ntwo\nthree"

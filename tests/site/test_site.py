@@ -1,6 +1,5 @@
-"""What each page of the site carries besides its text: addresses, the policy, the index for programs."""
+"""What each page of the site carries besides its text: addresses, the policy."""
 
-import json
 import sys
 from html import unescape
 from pathlib import Path
@@ -80,29 +79,3 @@ class TestPolicy:
             assert head.index("http-equiv=\"Content-Security-Policy\" content=\"default-src 'self';") < head.index(
                 '<link rel="stylesheet"'
             )
-
-
-class TestIndex:
-    def test_it_lists_pages_rules_registers_and_vectors(self, site: Site) -> None:
-        site.pages |= {"spec/toy": PAGE}
-        site.build()
-        index = json.loads((site.html / "index.json").read_text())
-        assert index["schema"] == "specctrl/index/1"
-        assert {"url": "spec/toy.html", "title": "Toy"} in index["pages"]
-        assert index["rules"] == [
-            {"id": "toy.merge.keeps", "status": "posted", "url": "spec/toy.html#rule-toy.merge.keeps"}
-        ]
-        assert index["registers"][0]["number"] == "0x48"
-        assert {
-            "name": "BHI_DIS_S",
-            "low": 10,
-            "width": 1,
-            "url": "spec/toy.html#field-IA32_SPEC_CTRL-BHI_DIS_S",
-        } in index["registers"][0]["fields"]
-        assert index["vectors"] == [{"id": "toy.enable-late", "url": "vectors/toy.enable-late.json"}]
-
-
-def test_code_that_looks_plain_has_no_marks(site: Site) -> None:
-    site.pages |= {"spec/toy": PAGE}
-    site.build()
-    assert '<span class="mi">1</span> + <span class="mi">1</span>' in site.page("spec/toy")

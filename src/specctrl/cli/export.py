@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from specctrl.cli.command import UserError, command
-from specctrl.cli.manual import man_page
 
 EPILOG = """\
 what:
@@ -17,7 +16,6 @@ what:
   msrs-rows            rows for the table of x86/msrs_test.c of the KVM selftests
   kvm-unit-tests-rows  lines for test_mitigation_msrs in x86/msr.c of kvm-unit-tests
   api-rst              a fragment for Documentation/virt/kvm/api.rst
-  man                  this command's manual page
 
 Without FILE, or with -, a text goes to standard output; vectors need a FILE.
 The selection chooses which scenarios become cases of the selftest.
@@ -30,20 +28,18 @@ examples:
   specctrl export vectors vectors.tar.gz
   specctrl export selftest force_spec_ctrl_test.c
   specctrl export selftest --kind hand
-  specctrl export man | man -l -
 """
 
 
-def add_export(commands: Any, whole: argparse.ArgumentParser) -> None:
+def add_export(commands: Any) -> None:
     """Add ``export`` to the command line."""
     from specctrl.scenario.selection import add_selection
     from specctrl.vectors.upstream.shapes import SHAPES
 
     parser = command(commands, "export", export_command, "write the scenarios, or what upstream trees take", EPILOG)
-    parser.add_argument("what", choices=["vectors", *SHAPES, "man"], metavar="WHAT", help="see below")
+    parser.add_argument("what", choices=["vectors", *SHAPES], metavar="WHAT", help="see below")
     parser.add_argument("target", type=Path, metavar="FILE", nargs="?", help="where to (see below)")
     add_selection(parser)
-    parser.set_defaults(whole=whole)
 
 
 def export_command(options: argparse.Namespace) -> int:
@@ -59,7 +55,7 @@ def export_command(options: argparse.Namespace) -> int:
     try:
         if options.what == "vectors":
             return _vectors(options.target)
-        text = man_page(options.whole) if options.what == "man" else _text(options.what, chosen)
+        text = _text(options.what, chosen)
         if to_stdout:
             sys.stdout.write(text)
         else:

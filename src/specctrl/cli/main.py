@@ -76,7 +76,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_probe(commands)
     add_processor(commands)
     add_vectors(commands)
-    add_export(commands, parser)
+    add_export(commands)
     return parser
 
 

@@ -1,26 +1,21 @@
 """Which examples and scenarios show which rule; evidence counts only if it executes the code that the rule binds.
 
 A cell of a page names its rules in a comment, ``# rule: id, id``; a scenario names them in ``rules``.
-Everything here is run, with a record of the functions called meanwhile.  Whether a change of that code would be
-noticed is asked in ``specctrl.evidence.judge``; everything together is made in ``specctrl.evidence.records``.
+What a tagged cell called, its run says; the scenarios are run here, with the same record of calls.
+Whether a change of that code would be noticed is asked in ``specctrl.evidence.judge``; everything together is made in
+``specctrl.evidence.records``.
 """
 
-import contextlib
-import io
-import re
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import CodeType, FrameType, FunctionType
-from typing import Any
+from types import CodeType, FunctionType
 
-from specctrl.rules import Rule, blocks, data_folder, resolve
+from specctrl.evidence.run_pages import Ran, calls, name_of, run_page, tagged_rules
+from specctrl.rules import Rule, data_folder, resolve
 from specctrl.scenario.reading import Scenario, read
 from specctrl.scenario.running import PASS, EmulatorTarget, run_one
-
-_TAG = re.compile(r"^\s*# rule: (?P<ids>.+)$", re.MULTILINE)
 
 
 class EvidenceError(ValueError):
@@ -78,32 +73,19 @@ def bound_code(rule: Rule) -> set[CodeType]:
     return found
 
 
-@contextlib.contextmanager
-def calls() -> Iterator[set[CodeType]]:
-    """Record the code objects of all functions called meanwhile."""
-    seen: set[CodeType] = set()
+def collect(
+    rules: dict[str, Rule], spec: Path | None = None, vectors: Path | None = None,
+    runs: Mapping[str, list[Ran]] | None = None,
+) -> dict[str, Shown]:
+    """Take the tagged cells from the runs of the pages, and run every scenario of profile ``spec``.
 
-    def note(frame: FrameType, event: str, _: object) -> None:
-        if event == "call":
-            seen.add(frame.f_code)
-
-    before = sys.getprofile()
-    sys.setprofile(note)
-    try:
-        yield seen
-    finally:
-        sys.setprofile(before)
-
-
-def collect(rules: dict[str, Rule], spec: Path | None = None, vectors: Path | None = None) -> dict[str, Shown]:
-    """Run every tagged cell and every scenario of profile ``spec``; EvidenceError names the first that fails.
-
-    The folders are the specification's own by default.
+    EvidenceError names the first that fails.  The folders are the specification's own by default; pages of which
+    there are no runs are run here.
     """
     found = {id: Shown() for id in rules}
-    bound = {id: bound_code(rule) for id, rule in rules.items()}
+    bound = {id: set(map(name_of, bound_code(rule))) for id, rule in rules.items()}
 
-    def counts(id: str, where: str, called: set[CodeType]) -> bool:
+    def counts(id: str, where: str, called: set[str]) -> bool:
         if id not in rules:
             raise EvidenceError(f"{where} names the rule {id!r}, which no page states")
         if bound[id] and not bound[id] & called:
@@ -113,8 +95,11 @@ def collect(rules: dict[str, Rule], spec: Path | None = None, vectors: Path | No
 
     folder = data_folder("spec") if spec is None else spec
     for page in sorted(folder.glob("*.md")):
-        for id, example, called in run_cells(page):
-            if counts(id, example.place, called):
+        if not tagged_rules(page.read_text("utf-8")):
+            continue  # it shows no rule; whether its code runs is another's question
+        name = f"{page.parent.name}/{page.name}"
+        for id, example, names in tagged_cells(name, run_page(page) if runs is None else runs.get(name, [])):
+            if counts(id, example.place, names):
                 found[id].examples.append(example)
     for scenario in own_scenarios(vectors):
         with calls() as called:
@@ -122,7 +107,7 @@ def collect(rules: dict[str, Rule], spec: Path | None = None, vectors: Path | No
         if result.status != PASS:
             raise EvidenceError(f"the scenario {scenario.id} does not pass")
         for id in scenario.rules:
-            if counts(id, scenario.id, called):
+            if counts(id, scenario.id, set(map(name_of, called))):
                 found[id].scenarios.append(scenario.id)
     return found
 
@@ -130,19 +115,6 @@ def collect(rules: dict[str, Rule], spec: Path | None = None, vectors: Path | No
 def own_scenarios(vectors: Path | None = None) -> list[Scenario]:
     """The scenarios of profile ``spec``; the folder is the specification's own by default."""
     return [one for one in read([data_folder("vectors") if vectors is None else vectors]) if one.profile == "spec"]
-
-
-Cell = tuple[str, Example, set[CodeType]]
-"""A tagged cell that ran: a rule that it names, where it stands, what it called."""
-
-
-def tagged_rules(code: str) -> list[str]:
-    """The rules that a cell names.
-
-    >>> tagged_rules("x = 1\\n# rule: a.b, c.d")
-    ['a.b', 'c.d']
-    """
-    return [id.strip() for tag in _TAG.findall(code) for id in tag.split(",")]
 
 
 def anchor_of(rule: str, number: int) -> str:
@@ -154,37 +126,19 @@ def anchor_of(rule: str, number: int) -> str:
     return f"shows-{rule}" if number == 1 else f"shows-{rule}-{number}"
 
 
-Before = Callable[[list[str], str, CodeType, dict[str, Any]], None]
-"""Told of a tagged cell before it runs: its rules, its place, its code, the page's names."""
+def tagged_cells(page: str, done: list[Ran]) -> Iterator[tuple[str, Example, set[str]]]:
+    """Each tagged cell of a page that ran, once for each rule that it names: the rule, where it stands, what it called.
 
-
-def run_cells(page: Path, before: Before | None = None) -> Iterator[Cell]:
-    """Run a page's cells in one namespace; yields each tagged one, once for each rule that it names.
-
-    A page without a tag is not run, and calls are recorded in tagged cells alone: recording is slow.
+    EvidenceError if it failed.
     """
-    text = page.read_text("utf-8")
-    if not _TAG.search(text):
-        return
-    namespace: dict[str, Any] = {"__name__": "__main__"}
-    name = f"{page.parent.name}/{page.name}"
     numbers: Counter[str] = Counter()
-    for block in blocks(text):
-        if block.kind != "cell" or "skip-execution" in block.tags:
-            continue
-        code = compile("\n" * (block.line - 1) + block.code, str(page), "exec", dont_inherit=True)
-        ids = tagged_rules(block.code)
-        if ids and before is not None:
-            before(ids, f"{name}:{block.line}", code, namespace)
-        recording = calls() if ids and before is None else contextlib.nullcontext(set[CodeType]())
-        with recording as called, contextlib.redirect_stdout(io.StringIO()):
-            try:
-                exec(code, namespace)
-            except Exception as error:
-                raise EvidenceError(f"{name}:{block.line}: the cell raises {error!r}") from error
+    for ran in done:
+        ids = tagged_rules(ran.code) if ran.kind == "cell" else []
+        if ran.kind == "cell" and ran.failures:
+            raise EvidenceError(f"{page}:{ran.line}: {ran.failures[0][2]}")
         for id in ids:
             numbers[id] += 1
-            yield id, Example(name, block.line, anchor_of(id, numbers[id])), called
+            yield id, Example(page, ran.line, anchor_of(id, numbers[id])), set(ran.called)
 
 
 def missing(rules: dict[str, Rule], found: dict[str, Shown]) -> list[str]:

@@ -20,8 +20,9 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from specctrl.evidence.collect import EvidenceError, Shown, bound_code, own_scenarios, run_cells
+from specctrl.evidence.collect import EvidenceError, Shown, bound_code, own_scenarios
 from specctrl.evidence.mutants import Mutant, all_mutants
+from specctrl.evidence.run_pages import run_page
 from specctrl.exploration.search import HOSTS, MANIFEST, bits_of, few_pairs, search, worlds
 from specctrl.model.kvm.variant import SPEC
 from specctrl.rules import Rule
@@ -122,8 +123,7 @@ def judge_page(page: Path, wanted: dict[str, list[Rule]]) -> dict[tuple[str, str
         for rule in wanted.get(place, ()):
             found[rule.id, place] = next((key for key in mutants_of_rule(rule) if not holds(key)), "")
 
-    for _ in run_cells(page, before):
-        pass
+    run_page(page, before)
     return found
 
 

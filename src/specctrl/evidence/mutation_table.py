@@ -56,10 +56,10 @@ def _generated() -> Any:
 
 
 def _pages() -> Any:
-    from specctrl.evidence.run_pages import run_page
+    from specctrl.evidence.run_pages import failures
 
     pages = [Path("index.md"), *sorted(Path("spec").glob("*.md"))]
-    return next((page.stem for page in pages if page.stem not in NOT_RUN and run_page(page)), None)
+    return next((page.stem for page in pages if page.stem not in NOT_RUN and failures(page)), None)
 
 
 def _exploration() -> Any:

@@ -22,6 +22,7 @@ from specctrl.evidence.collect import EvidenceError, Example, Shown, collect
 from specctrl.evidence.digest import digest, digest_of, imported
 from specctrl.evidence.explored import SHOWS
 from specctrl.evidence.mutants import MODULES
+from specctrl.evidence.page_runs import read_runs, run_all, run_all_docstrings
 from specctrl.rules import Rule, load_rules
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -95,7 +96,7 @@ def _red(evidence: Evidence) -> list[str]:
     return wrong
 
 
-# ---- the three records
+# ---- the records
 
 
 def _python() -> str:
@@ -108,7 +109,7 @@ def run_shown(root: Path) -> Outcome:
 
     spec, vectors = root / "spec", root / "vectors"
     rules = load_rules(spec)
-    found = collect(rules, spec, vectors)
+    found = collect(rules, spec, vectors, read_runs(obtain("pages", root, evidence_folder(root))))
     judge_shown(rules, found, spec, vectors)
     for id, rule in rules.items():
         found[id].noticed = noticed(rule)
@@ -170,7 +171,14 @@ def key_of_explored(root: Path) -> str:
     return digest_of([*files, *data], repr(sorted(bound.items())), getsource(run_explored), _python())
 
 
+def run_prompts(root: Path) -> Outcome:
+    """Run the prompts of all docstrings."""
+    return {"failures": run_all_docstrings("specctrl")}
+
+
 KINDS: dict[str, tuple[Callable[[Path], str], Callable[[Path], Outcome]]] = {
+    "pages": (key_of_shown, run_all),
+    "docstrings": (key_of_shown, run_prompts),
     "shown": (key_of_shown, run_shown),
     "proof": (key_of_proof, run_proof),
     "explored": (key_of_explored, run_explored),
@@ -235,7 +243,7 @@ def gather(root: Path, folder: Path | None, told: Told = lambda _: None) -> Evid
     EvidenceError if an example or a scenario fails, RecordError if a record cannot be used.
     """
     rules = load_rules(root / "spec")
-    kept = {kind: obtain(kind, root, folder, told) for kind in KINDS}
+    kept = {kind: obtain(kind, root, folder, told) for kind in ("shown", "proof", "explored")}
     shown = {id: _shown(row) for id, row in kept["shown"].items()}
     for id, one in shown.items():
         one.claims = [claim for claim, ids in PROVES.items() if id in ids]

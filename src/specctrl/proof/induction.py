@@ -217,7 +217,7 @@ def prove_step(variant: Variant, step: Step, loaded: Loaded, in_guest: bool) -> 
 
 
 def hunt(variant: Variant, claim: str) -> Refutation | None:
-    """The steps of :data:`HUNTS`, if they break the claim from a state of the invariant.
+    """The steps of :data:`~specctrl.proof.steps.HUNTS`, if they break the claim from a state of the invariant.
 
     Of a guest that accesses the MSR directly, was offered both bits of the report and has reported nothing.
     """

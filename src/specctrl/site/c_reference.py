@@ -1,4 +1,7 @@
-"""The directive ``creference``: functions of the C reference as they stand in it, with their true line numbers."""
+"""The directive ``creference``: functions of the C reference as they stand in it, with their true line numbers.
+
+A reference that is stale, because a rule's text or a register table has changed since, is a warning.
+"""
 
 import re
 from dataclasses import dataclass
@@ -9,9 +12,10 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from specctrl.rules import RuleError, load_rules
 from specctrl.site.nodes import code, joined, reference
 from specctrl.site.source import listing_block
-from specctrl.targets.c_reference import FOLDER, HEADERS, annotations
+from specctrl.targets.c_reference import FOLDER, HEADER, HEADERS, annotations, complaints
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +87,21 @@ class CReferenceDirective(SphinxDirective):
         return frame
 
 
+def check(app: Sphinx) -> None:
+    """One warning for each complaint, which fails the build; nothing for a site of other pages."""
+    folder = app.srcdir / FOLDER
+    if not (folder / HEADER).is_file():
+        return
+    try:
+        found = complaints(folder, load_rules(app.srcdir / "spec"))
+    except RuleError:
+        return  # the pages themselves say so
+    except ValueError as error:
+        found = [str(error)]
+    for complaint in found:
+        logger.warning(complaint, type="spec", subtype="reference")
+
+
 def copy_reference(app: Sphinx, exception: Exception | None) -> None:
     """Put the C reference and the sample in Rust beside the pages, at the stable addresses ``reference/c/FILE``."""
     if exception is not None or app.builder.format != "html":
@@ -98,5 +117,6 @@ def copy_reference(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directive and the files."""
     app.add_directive("creference", CReferenceDirective)
+    app.connect("builder-inited", check)
     app.connect("build-finished", copy_reference)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,53 +1,47 @@
-"""The directive ``commands``: every command of the command line, from its parser."""
+"""The directive ``commands``: every command of the command line, with the help that its parser gives."""
+
+import argparse
+import os
+from collections.abc import Iterator
+from unittest.mock import patch
 
 from docutils import nodes
-from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from specctrl.cli.main import make_parser
-from specctrl.cli.manual import Page, man_page, pages
+from specctrl.site.downloads import depends_on
 from specctrl.site.nodes import code
 
-FILE = "specctrl.1"
+COLUMNS = "90"
+"""How wide the help is, whatever the terminal in which the site is built."""
+
+
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The parser of every command, subcommands behind their command.
+
+    >>> [command.prog for command in parsers(make_parser())][:2]
+    ['specctrl run', 'specctrl decode']
+    """
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield command
+                yield from parsers(command)
 
 
 class CommandsDirective(SphinxDirective):
-    """Makes a section of each command: synopsis, options, notes."""
+    """Makes a section of each command."""
 
     def run(self) -> list[nodes.Node]:
         """Render the commands."""
-        self.env.note_reread()  # the parsers are spread over many modules
-        up = "../" * self.env.docname.count("/")
-        link = nodes.reference("", "", code(FILE), refuri=f"{up}{FILE}", internal=True, classes=["spec-download"])
-        manual = nodes.paragraph("", "", nodes.Text("The manual page: "), link)
-        return [manual, *(self._section(page) for page in pages(make_parser()))]
+        depends_on(self.env)
+        return [self._section(command) for command in parsers(make_parser())]
 
-    def _section(self, page: Page) -> nodes.section:
-        section = nodes.section("", nodes.title("", "", code(page.name)), ids=[page.name.replace(" ", "-")])
-        section["names"] = [page.name]
-        section += nodes.paragraph("", page.summary)
-        section += nodes.literal_block(page.synopsis, page.synopsis, language="text")
-        if page.options:
-            terms = nodes.definition_list("")
-            for option in page.options:
-                meaning = nodes.definition("", nodes.paragraph("", option.help))
-                terms += nodes.definition_list_item("", nodes.term("", "", code(option.written)), meaning)
-            section += terms
-        if page.notes:
-            notes = page.notes.rstrip()
-            section += nodes.literal_block(notes, notes, language="text")
+    def _section(self, command: argparse.ArgumentParser) -> nodes.section:
+        section = nodes.section("", nodes.title("", "", code(command.prog)), ids=[command.prog.replace(" ", "-")])
+        section["names"] = [command.prog]
+        with patch.dict(os.environ, COLUMNS=COLUMNS):
+            text = command.format_help().rstrip()
+        section += nodes.literal_block(text, text, language="text")
         self.set_source_info(section)
         return section
-
-
-def write_manual(app: Sphinx, exception: Exception | None) -> None:
-    """Put the manual page beside the pages."""
-    if exception is None and app.builder.format == "html" and (app.srcdir / "spec" / "cli.md").is_file():
-        (app.outdir / FILE).write_text(man_page(make_parser()), "utf-8")
-
-
-def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the directive and the file."""
-    app.add_directive("commands", CommandsDirective)
-    app.connect("build-finished", write_manual)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -14,10 +14,9 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from specctrl.evidence.records import Evidence
 from specctrl.rules import resolve
 from specctrl.site.domain import Shown, SpecDomain, Stated, rules_by_code, spec_domain
-from specctrl.site.evidence import evidence_of
+from specctrl.site.evidence import beneath, coverage, coverage_table, evidence_of, labels, mutant_figures, rule_evidence
 from specctrl.site.nodes import badge, joined, reference, scrolling, sentence, table
 from specctrl.site.rule import rules_table
-from specctrl.site.shown import beneath, labels, mutant_figures, rule_evidence
 
 
 class Crosslinks(SphinxPostTransform):
@@ -33,6 +32,8 @@ class Crosslinks(SphinxPostTransform):
             place.replace_self(_rules_table(domain, place, docname))
         for foot in list(self.document.findall(rule_evidence)):
             foot.replace_self(beneath(domain, foot["rule"], docname))
+        for one in list(self.document.findall(coverage_table)):
+            one.replace_self(coverage(evidence_of(self.env), one["table"], docname))
         for frame in self.document.findall(nodes.container):
             if "spec-source" in frame["classes"] and "name" in frame:  # what is in C has no name here
                 _rules_of_listing(domain, frame, docname)

@@ -15,7 +15,6 @@ from sphinx.util.nodes import make_refnode
 from specctrl.model.registers import REGISTERS
 from specctrl.rules import Rule
 from specctrl.site.definitions import unshown
-from specctrl.site.nodes import plain
 
 logger = logging.getLogger(__name__)
 
@@ -197,7 +196,7 @@ class SpecDomain(Domain):
         stated = self.rules().get(target)
         if stated is None:
             return None
-        return make_refnode(builder, fromdocname, stated.docname, stated.anchor, contnode, plain(stated.rule.text))
+        return make_refnode(builder, fromdocname, stated.docname, stated.anchor, contnode)
 
     def resolve_any_xref(
         self,

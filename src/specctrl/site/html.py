@@ -1,9 +1,175 @@
-"""Mends what the theme and other extensions leave out, without JavaScript."""
+"""What every page carries besides its text: a note of what it was written against, its policy, what the theme lacks."""
 
+import base64
+import hashlib
+import json
+import re
+import subprocess
+from functools import cache
+from html import escape
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from sphinx.addnodes import desc_annotation, desc_signature
 from sphinx.application import Sphinx
+from sphinx.builders import Builder
+from sphinx.builders.html import StandaloneHTMLBuilder
+from sphinx.config import Config
+from sphinx.environment.adapters.toctree import global_toctree_for_doc
+from sphinx.util.osutil import relative_uri
+
+from specctrl.site.domain import spec_domain
+
+AGAINST = (
+    "Written against RFC v3 of 10 April 2024 (base <code>2c71fdf02a95</code>, after v6.9-rc3) and Linux 7.3.4. "
+    "Not merged: 236 is <code>KVM_CAP_PRE_FAULT_MEMORY</code> in mainline, so "
+    "<code>KVM_CHECK_EXTENSION(236)</code> cannot detect this interface."
+)
+
+
+def commit(root: Path) -> str:
+    """Say which commit ``root`` is at and of which day, or ``unknown`` where git cannot tell."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+
+    try:
+        said = git("log", "-1", "--abbrev=12", "--format=%h of %cs")
+        changed = git("status", "--porcelain")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return f"{said}, with local changes" if changed else said
+
+
+def set_commit(app: Sphinx, config: Config) -> None:
+    """Note the commit, so that a new one writes the pages again."""
+    if not config.spec_commit:
+        config.spec_commit = commit(Path(app.confdir))
+
+
+NO_SCENARIOS = (".schema.json", "RELEASED.json")
+"""JSON files of ``vectors`` that are about scenarios."""
+
+
+def count_evidence(app: Sphinx, config: Config) -> None:
+    """Count what is published beside the rules: the scenarios, and the claims that are proven."""
+    root = Path(app.confdir)
+    scenarios = [path for path in (root / "vectors").rglob("*.json") if not path.name.endswith(NO_SCENARIOS)]
+    proofs = root / "src" / "specctrl" / "proof" / "proofs.json"
+    claims = len(json.loads(proofs.read_text("utf-8"))["claims"]) if proofs.is_file() else 0
+    config.spec_counts = {"scenarios": len(scenarios), "claims": claims}
+
+
+def add_facts(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Hand the page's foot what it says: the commit, and the counts."""
+    context["spec_commit"] = app.config.spec_commit
+    context["spec_counts"] = {"rules": len(spec_domain(app.env).rules()), **app.config.spec_counts}
+
+
+def add_banner(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Put the note below the page's title."""
+    if doctree is None or "</h1>" not in context.get("body", ""):
+        return
+    note = (
+        f'\n<div class="status-banner" role="note"><p>{AGAINST} '
+        f'<span class="status-commit">Commit {escape(app.config.spec_commit)}.</span></p></div>\n'
+    )
+    context["body"] = context["body"].replace("</h1>", f"</h1>{note}", 1)
+
+
+# ---- the contents of the site beside each page: resolved once, and led from there to each page
+
+
+def resolve_contents(app: Sphinx, builder: Builder) -> None:
+    """Resolve the contents as the front page has them; Sphinx would do it for each page, in a third of its time."""
+    if isinstance(builder, StandaloneHTMLBuilder) and builder.name == "html":
+        app.env.spec_contents = global_toctree_for_doc(  # type: ignore[attr-defined]
+            app.env, app.config.root_doc, builder, tags=builder.tags, titles_only=True, maxdepth=-1)
+
+
+def add_contents(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Give the theme the contents in place of the function that resolves them."""
+    contents: nodes.Element | None = getattr(app.env, "spec_contents", None)
+    if contents is None:
+        return
+    assert isinstance(app.builder, StandaloneHTMLBuilder)
+    here = contents.deepcopy()
+    front = app.builder.get_target_uri(app.config.root_doc)
+    page = app.builder.get_target_uri(pagename)
+    for link in here.findall(nodes.reference):
+        if not link.get("internal"):
+            continue
+        place = link["refuri"] or front
+        if place == page:
+            _mark_current(link)
+        link["refuri"] = "#" if place == page else relative_uri(page, place)
+    html = app.builder.render_partial(here)["fragment"]
+    context["toctree"] = lambda **options: html
+
+
+def _mark_current(link: nodes.Element) -> None:
+    """As Sphinx marks the page's own line, and the lines above it."""
+    link["classes"].append("current")
+    node: nodes.Node | None = link
+    while isinstance(node, nodes.Element):
+        if isinstance(node, nodes.list_item | nodes.bullet_list):
+            node["classes"].append("current")
+        node = node.parent
+
+
+# ---- the content security policy: whatever a page loads or runs comes from this site
+
+_INLINE = re.compile(r"<script>([^{}<>]*)</script>")
+
+
+def policy(scripts: list[str]) -> str:
+    """Return the policy under which only ``scripts`` may stand in the page itself.
+
+    >>> policy(["let a = 1"]).split("; ")[1]
+    "script-src 'self' 'wasm-unsafe-eval' 'sha256-LAfYd7pbFUgwfQu8b4q135PeTG2z+/coPEUYCd74eCQ='"
+    """
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    return "; ".join(
+        [
+            "default-src 'self'",
+            # Python in the page is WebAssembly; the word allows that, and no eval of JavaScript.
+            " ".join(["script-src 'self' 'wasm-unsafe-eval'", *(f"'sha256-{digest}'" for digest in hashes)]),
+            # Drawings, column widths and the theme's variables are styles in the page.
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data:",  # the icon
+            "object-src 'none'",
+            "base-uri 'none'",
+            "form-action 'self'",  # the search field
+        ]
+    )
+
+
+@cache
+def inline_scripts(theme: Path) -> list[str]:
+    """Return the scripts that stand in the templates of a theme, the same in every page."""
+    texts = [template.read_text("utf-8") for template in sorted(theme.rglob("*.html"))]
+    return sorted({script for text in texts for script in _INLINE.findall(text) if script.strip()})
+
+
+def add_policy(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Put the policy at the head of one page, before anything that it governs."""
+    assert isinstance(app.builder, StandaloneHTMLBuilder)
+    scripts = inline_scripts(Path(app.builder.theme.get_theme_dirs()[0]))
+    tag = f'\n<meta http-equiv="Content-Security-Policy" content="{policy(scripts)}">'
+    context["metatags"] = tag + context.get("metatags", "")
+
+
+# ---- what the theme and other extensions leave out, or put in and help nobody
 
 MENDED = (
     # A caption of the contents says that it is a heading, and not of which level.
@@ -13,6 +179,8 @@ MENDED = (
     # The corner of a table is no heading.
     ('<th class="head"><p></p></th>', '<td class="head"></td>'),
 )
+PLAIN = re.compile(r'<span class="[nopw]">([^<]*)</span>')
+"""Marks on what has the colour of plain code: names, operators, punctuation, blanks.  They are a quarter of a page."""
 # A strip of bits of which one is forced, as text: a browser that finds no icon asks the server for one.
 ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
@@ -32,3 +200,28 @@ def mend(
         for old, new in MENDED:
             if isinstance(context.get(part), str):
                 context[part] = context[part].replace(old, new)
+    if isinstance(context.get("body"), str):
+        context["body"] = PLAIN.sub(r"\1", context["body"])
+
+
+LONGEST_VALUE = 80
+
+
+def drop_noise(app: Sphinx, document: nodes.document) -> None:
+    """Clean one page as it was read.
+
+    >>> from docutils.utils import new_document
+    >>> document = new_document("page")
+    >>> document += desc_signature("", "", desc_annotation("", " = (" + "1, " * 40 + ")"))
+    >>> drop_noise(None, document)
+    >>> document.astext()
+    ''
+    """
+    for signature in document.findall(desc_signature):
+        for part in list(signature.findall(desc_annotation)):
+            text = part.astext().lstrip()
+            if text.startswith("=") and (len(text) > LONGEST_VALUE or "Path(" in text):
+                part.parent.remove(part)
+    for link in list(document.findall(nodes.reference)):
+        if link.get("refuri", "").startswith("mailto:"):
+            link.replace_self(nodes.inline("", link.astext()))

@@ -3,20 +3,14 @@
 A block is a notebook cell or a run of prompts.  All blocks of a page share one namespace, as in the build.
 """
 
-import ast
-import contextlib
-import doctest
 import importlib
-import io
 import json
 import linecache
 import traceback
-from pprint import pformat
 from types import ModuleType, TracebackType
 from typing import Any
 
-WIDTH = 80
-"""How wide a value may be before it is broken into lines: the notebook kernel's width."""
+from specctrl.evidence.run_pages import Prompts, run_cell
 
 Answer = dict[str, Any]
 
@@ -80,35 +74,8 @@ def _is_prompts(code: str) -> bool:
 
 def _run_cell(code: str, name: str) -> Answer:
     linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
-    printed = io.StringIO()
-    shown: list[dict[str, str]] = []
-    error = None
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        try:
-            shown = _execute(code, name)
-        except BaseException as raised:  # sys.exit() too ends the cell, not the page
-            error = _described(raised, name)
-    text = printed.getvalue()
-    outputs = ([{"kind": "text", "data": text}] if text else []) + shown
-    return {"outputs": outputs} if error is None else {"outputs": outputs, "error": error}
-
-
-def _execute(code: str, name: str) -> list[dict[str, str]]:
-    """Run a cell; the value of its last line, if that is an expression, is shown unless a semicolon ends it."""
-    tree = ast.parse(code, name)
-    last = tree.body[-1] if tree.body else None
-    if not isinstance(last, ast.Expr) or code.rstrip().endswith(";"):
-        exec(compile(tree, name, "exec", dont_inherit=True), _namespace)
-        return []
-    tree.body.pop()
-    exec(compile(tree, name, "exec", dont_inherit=True), _namespace)
-    value = eval(compile(ast.Expression(last.value), name, "eval", dont_inherit=True), _namespace)
-    if value is None:
-        return []
-    for method in ("_repr_html_", "_repr_svg_"):
-        if hasattr(value, method):
-            return [{"kind": "html", "data": getattr(value, method)()}]
-    return [{"kind": "text", "data": pformat(value, width=WIDTH, sort_dicts=False)}]
+    outputs, raised = run_cell(code, name, _namespace)
+    return {"outputs": outputs} if raised is None else {"outputs": outputs, "error": _described(raised, name)}
 
 
 def _described(raised: BaseException, name: str) -> dict[str, str]:
@@ -124,41 +91,10 @@ def _described(raised: BaseException, name: str) -> dict[str, str]:
     return {"last": last, "where": where, "traceback": full}
 
 
-class _Transcript(doctest.DocTestRunner):
-    """Keeps what each prompt printed, instead of saying which failed."""
-
-    def __init__(self) -> None:
-        super().__init__(verbose=False, optionflags=doctest.ELLIPSIS)
-        self.lines: list[str] = []
-        self.same = True
-
-    def _note(self, example: doctest.Example, got: str) -> None:
-        source = example.source.rstrip("\n").split("\n")
-        self.lines += [f">>> {source[0]}", *(f"... {line}" for line in source[1:])]
-        if got:
-            self.lines.append(got.rstrip("\n"))
-
-    def report_success(self, out: Any, test: doctest.DocTest, example: doctest.Example, got: str) -> None:
-        self._note(example, example.want)  # as it stands in the page, where it may leave something open
-
-    def report_failure(self, out: Any, test: doctest.DocTest, example: doctest.Example, got: str) -> None:
-        self.same = False
-        self._note(example, got)
-
-    def report_unexpected_exception(
-        self, out: Any, test: doctest.DocTest, example: doctest.Example, exc_info: Any
-    ) -> None:
-        self.same = False
-        raised = "".join(traceback.format_exception_only(exc_info[1]))
-        self._note(example, f"Traceback (most recent call last):\n{raised}")
-
-
 def _run_prompts(code: str, name: str) -> Answer:
     try:
-        test = doctest.DocTestParser().get_doctest(code, {}, name, name, 0)
+        prompts = Prompts(code, _namespace, name)
     except ValueError as wrong:  # a prompt without its space, an indentation that is none
         return {"outputs": [], "error": {"last": f"{wrong}", "where": "", "traceback": ""}}
-    test.globs = _namespace
-    runner = _Transcript()
-    runner.run(test, clear_globs=False)
-    return {"outputs": [{"kind": "text", "data": "\n".join(runner.lines) + "\n"}], "same": runner.same}
+    text = "\n".join(prompts.lines) + "\n"
+    return {"outputs": [{"kind": "text", "data": text}], "same": not prompts.failed}

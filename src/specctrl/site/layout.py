@@ -1,11 +1,17 @@
-"""The directive ``layout``: a register's bits as a picture and as a table."""
+"""The directive ``layout``: a register's bits as a picture and as a table; and the data of the page's bit explorer."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from docutils import nodes
+from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from specctrl.model.contract import supported_force_spec_ctrl
+from specctrl.model.parts import PARTS, resolve_host
 from specctrl.model.registers import REGISTERS, Field, Register
 from specctrl.site.domain import Laid, spec_domain
 from specctrl.site.drawings import layout_svg
@@ -33,7 +39,7 @@ class LayoutDirective(SphinxDirective):
                 subtype="layout",
             )
             return []
-        for name in ("registers", "draw"):
+        for name in ("model/registers", "site/drawings"):
             self.env.note_dependency(str(self.config.source_root / f"{name}.py"))
         picture = scrolling(f"Bits of {register.name}", nodes.raw("", layout_svg(register), format="html"))
         picture["classes"] = ["spec-layout-picture", *(["spec-layout-low"] if _mostly_low(register) else [])]
@@ -93,3 +99,43 @@ def _fields(register: Register) -> nodes.table:
 
 def _bits(field: Field) -> str:
     return f"{field.low}" if field.width == 1 else f"{field.low + field.width - 1}:{field.low}"
+
+
+# ---- the bit explorer
+
+
+def explorer_data() -> dict[str, object]:
+    """What ``bits.mjs`` needs; words as hexadecimal text, since JSON numbers lose bits above 2**53.
+
+    >>> explorer_data()["parts"]["ice-lake-server"]
+    '0x7'
+    """
+    return {
+        "registers": {
+            name: {
+                "name": name,
+                "width": register.width,
+                "fields": [
+                    {"name": field.name, "low": field.low, "width": field.width}
+                    for field in sorted(register, key=lambda field: field.low)
+                ],
+            }
+            for name, register in REGISTERS.items()
+        },
+        "parts": {name: f"{resolve_host(name).writable:#x}" for name in PARTS},
+        "supported": {name: f"{supported_force_spec_ctrl(resolve_host(name)):#x}" for name in PARTS},
+    }
+
+
+def add_assets(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
+    """The script and the style sheet on the pages that show a register."""
+    if "spec-layout" in context.get("body", ""):
+        app.add_js_file("bits.mjs", type="module")
+        app.add_css_file("bits.css")
+
+
+def write_data(app: Sphinx, exception: Exception | None) -> None:
+    """Put the data beside the script."""
+    if exception is None and app.builder.format == "html":
+        text = json.dumps(explorer_data(), indent=1, sort_keys=True) + "\n"
+        (Path(app.outdir) / "_static" / "registers.json").write_text(text, "utf-8")

@@ -111,12 +111,3 @@ def sentence(text: str, docname: str) -> list[nodes.Node]:
             out.append(code(span_code) if span_code else nodes.Text(link or strong))
         at = span.end()
     return [*out, nodes.Text(text[at:])]
-
-
-def plain(text: str) -> str:
-    """Return a sentence without its marks.
-
-    >>> plain("KVM MUST keep `mask`, see {rule}`a.b` and [this](x.md).")
-    'KVM MUST keep mask, see a.b and this.'
-    """
-    return _SPAN.sub(lambda span: next(part for part in span.groups() if part), text)

@@ -47,7 +47,7 @@ def add_permalinks(app: Sphinx, document: nodes.document) -> None:
         return
     for cell in document.findall(nodes.container):
         code = next(iter(cell.findall(nodes.literal_block)), None)
-        if cell.get("nb_element") == "cell_code" and code is not None:
+        if "cell" in cell["classes"] and code is not None:
             _mark(document, cell, example_anchor(code.astext()), "example")
     for prompts in list(document.findall(nodes.literal_block)):
         if not _PROMPT.match(prompts.astext()):

@@ -1,8 +1,6 @@
 """The directive ``policy-cells``: every cell of the comparison, to filter in the page and to take away as files."""
 
-from functools import cache
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -12,14 +10,9 @@ from sphinx.util.typing import ExtensionMetadata
 
 from specctrl.exploration.policies import compare
 from specctrl.exploration.policy_files import files
+from specctrl.site.downloads import depends_on, give
 
 PLAYGROUND = "spec/playground"
-
-
-@cache
-def published() -> dict[str, str]:
-    """Every published file, path to text."""
-    return files(compare())
 
 
 class PolicyCellsDirective(SphinxDirective):
@@ -28,8 +21,11 @@ class PolicyCellsDirective(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Render both."""
         self.env.metadata[self.env.docname]["policy-cells"] = True
+        depends_on(self.env)
         up = "../" * self.env.docname.count("/")
-        made = published()
+        made = files(compare())
+        for path, text in made.items():
+            give(self.env, path, text)
         play = ""
         if PLAYGROUND in self.env.found_docs:
             play = f' data-playground="{up}{PLAYGROUND}.html"'
@@ -60,20 +56,8 @@ def add_assets(app: Sphinx, pagename: str, templatename: str, context: dict[str,
         app.add_js_file("policies.js", defer="defer")
 
 
-def write_files(app: Sphinx, exception: Exception | None) -> None:
-    """Put the files beside the pages, if a page has the directive."""
-    if exception is not None or app.builder.format != "html":
-        return
-    if any(about.get("policy-cells") for about in app.env.metadata.values()):
-        for path, text in published().items():
-            target = Path(app.outdir) / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text, "utf-8")
-
-
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Register the directive and its files with Sphinx."""
     app.add_directive("policy-cells", PolicyCellsDirective)
     app.connect("html-page-context", add_assets)
-    app.connect("build-finished", write_files)
     return {"version": "1", "env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}

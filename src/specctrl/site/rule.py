@@ -1,4 +1,4 @@
-"""The directives ``rule`` and ``rules`` (the table of them all), and the file ``rules.json``."""
+"""The directives ``rule`` and ``rules`` (the table of them all), the role ``rule``, and the file ``rules.json``."""
 
 import json
 from dataclasses import asdict
@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from docutils import nodes
+from docutils.nodes import Node, system_message
 from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
+from sphinx.roles import XRefRole
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
@@ -15,11 +17,11 @@ from specctrl.evidence.collect import Shown
 from specctrl.rules import STATUSES, RawRule, Rule, RuleError, check_code, make_rule, scan
 from specctrl.site.definitions import canonical
 from specctrl.site.domain import Stated, spec_domain
-from specctrl.site.evidence import evidence_of
+from specctrl.site.evidence import evidence_of, rule_evidence
 from specctrl.site.nodes import badge, code, joined, reference
-from specctrl.site.shown import rule_evidence
 
 logger = logging.getLogger(__name__)
+
 
 class RuleDirective(SphinxDirective):
     """States one rule: its fence is read, and checked, by :mod:`specctrl.rules`."""
@@ -108,6 +110,20 @@ class RulesDirective(SphinxDirective):
         place["status"], place["area"] = self.options.get("status", ""), self.options.get("area", "")
         self.set_source_info(place)
         return [place]
+
+
+class RuleRole(XRefRole):
+    """Refers to a rule without naming its domain."""
+
+    def __init__(self) -> None:
+        super().__init__(warn_dangling=True, innernodeclass=nodes.literal)
+
+    def run(self) -> tuple[list[Node], list[system_message]]:
+        """Make the reference."""
+        self.name = "spec:rule"
+        made = super().run()
+        spec_domain(self.env).add_mention(self.env.docname, self.target)
+        return made
 
 
 def write_json(app: Sphinx, exception: Exception | None) -> None:

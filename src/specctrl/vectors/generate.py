@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import CodeType
 
-from specctrl.evidence.collect import bound_code, calls
+from specctrl.evidence.collect import bound_code
+from specctrl.evidence.run_pages import calls
 from specctrl.rules import load_rules
 from specctrl.scenario import EmulatorTarget, Scenario, load
 from specctrl.scenario.format import SCHEMA

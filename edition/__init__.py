@@ -1,1 +1,0 @@
-"""The site as one HTML file, and as a PDF made from that file: ``make edition``."""
