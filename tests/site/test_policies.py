@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from site_builder import API, TOY, Site
-from specctrl.site.policies import published
+from specctrl.exploration.policies import compare
+from specctrl.exploration.policy_files import files
 
 CELLS = "# Policies\n\n```{policy-cells}\n```\n"
 SHOWN = '# Results\n\n```{raw} html\n<table class="spec-results"></table>\n```\n'
@@ -23,7 +24,7 @@ def test_the_files_stand_beside_the_pages_and_the_page_leads_to_each(site: Site)
     site.pages["spec/policies"] = CELLS
     assert site.build() == []
     page = site.page("spec/policies")
-    for path, text in published().items():
+    for path, text in files(compare()).items():
         assert (site.html / path).read_text("utf-8") == text
         assert f'href="../{path}"' in page
     assert 'data-table="../policies.json"' in page
