@@ -187,8 +187,8 @@ def choices() -> Json:
 
     Arguments are JSON Schemas, whose references are to ``definitions``.
 
-    >>> choices()["operations"]["exit"]
-    {'who': 'host', 'required': [], 'arguments': {'vcpu': {'type': 'integer', 'minimum': 0, 'maximum': 4294967295}}}
+    >>> choices()["operations"]["vmxoff"]
+    {'who': 'guest', 'required': [], 'arguments': {'vcpu': {'type': 'integer', 'minimum': 0, 'maximum': 4294967295}}}
     """
     by_code()  # now, while the page says that it loads, and not at the first step
     operations = {
