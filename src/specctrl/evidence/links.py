@@ -1,10 +1,9 @@
-"""Which claims and properties carry a rule, and which theorems speak of a function: each names its rules itself."""
+"""Which claims carry a rule, and which theorems speak of a function: each claim names its rules itself."""
 
 from functools import cache
 
 from specctrl.evidence.collect import bound_code
 from specctrl.evidence.planted import functions
-from specctrl.exploration.properties import PROPERTIES
 from specctrl.proof.claims import CLAIMS
 from specctrl.proof.prove import manifest
 from specctrl.proof.theorems import THEOREMS
@@ -18,15 +17,6 @@ def claims_of(rule: str) -> list[str]:
     ['restoring_commutes']
     """
     return [name for name, claim in CLAIMS.items() if rule in claim.rules]
-
-
-def properties_of(rule: str) -> list[str]:
-    """The explored properties that carry a rule.
-
-    >>> properties_of("contract.force.overlay")
-    ['userspace_wins', 'report_is_in_force']
-    """
-    return [name for name, shown in PROPERTIES.items() if rule in shown.rules]
 
 
 @cache
