@@ -96,11 +96,12 @@ def store(found: dict[str, Any], proofs: dict[str, Any], theorems: dict[str, str
 
 def without(table: dict[str, Any], keys: Iterable[str], mutants: Iterable[str]) -> dict[str, Any]:
     """The table without the results of these mutants, and of those that are no mutants of the code any more."""
-    kept = set(mutants) - set(keys)
+    kept, linked = set(mutants) - set(keys), theorems_of()
     return {
         "mutants": {key: said for key, said in table["mutants"].items() if key in kept},
-        "proofs": {key: claim for key, claim in table["proofs"].items() if key in kept},
-        "theorems": {name: key for name, key in table["theorems"].items() if key in kept and name in THEOREMS},
+        "proofs": {key: claim for key, claim in table["proofs"].items() if key in kept & linked.keys()},
+        "theorems": {name: key for name, key in table["theorems"].items()
+                     if key in kept and name in linked.get(key, ())},
     }
 
 

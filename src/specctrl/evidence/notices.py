@@ -16,7 +16,7 @@ from specctrl.evidence.run_pages import run_page
 from specctrl.exploration import search as explorer
 from specctrl.model.kvm.variant import SPEC
 from specctrl.scenario import PASS, EmulatorTarget, run_one
-from specctrl.scenario.selection import kind_of
+from specctrl.scenario.selection import written_by
 
 ROOT = PACKAGE.parents[1]
 NOT_RUN = ("c-reference", "claims", "defects", "mutants", "scenarios")
@@ -28,7 +28,7 @@ scenarios = cache(own_scenarios)
 
 
 def _vectors(kind: str) -> Any:
-    target, chosen = EmulatorTarget("spec"), [each for each in scenarios() if kind_of(each) == kind]
+    target, chosen = EmulatorTarget("spec"), [each for each in scenarios() if written_by(each) == kind]
     return min((each.id for each in chosen if run_one(each, target).status != PASS), default=None)
 
 
