@@ -73,7 +73,7 @@ def allows(vcpu: Vcpu, write: bool) -> Term:
     return flag_term(vcpu.vm.msr_filter.allows(IA32_SPEC_CTRL, write=write))
 
 
-@theorem(L1_KVM, L2_KVM, of=Of.ANY, rules=("entry.loads-saved",))
+@theorem(L1_KVM, L2_KVM, of=Of.ANY, rules=("entry.loads-saved", "entry.by-register"))
 def entry_loads_the_saved_value(vcpu: Vcpu, values: Symbols) -> Parts:
     """VM entry leaves the saved value in the register wherever the MSR exists, whatever the register held; elsewhere it
     leaves it alone.  It writes unless the saved value is the host's and the register holds it, and the write faults the
@@ -94,7 +94,9 @@ def entry_loads_the_saved_value(vcpu: Vcpu, values: Symbols) -> Parts:
         yield "the VMCSs", all_of(equal(vcpu.vmcs01, before.vmcs01), equal(vcpu.vmcs02, before.vmcs02))
 
 
-@theorem(L1_GUEST, L2_GUEST, of=Of.ANY, rules=("exit.saved-is-hardware", "exit.view-taken", "exit.host-restored"))
+@theorem(L1_GUEST, L2_GUEST, of=Of.ANY, rules=(
+    "exit.saved-is-hardware", "exit.saved-from-view", "exit.view-taken", "exit.host-restored",
+))
 def exit_takes_and_gives_back(vcpu: Vcpu, values: Symbols) -> Parts:
     """A VM exit before which the guest could write the MSR directly takes as its view SHADOW with the control and the
     register without, and as the saved value the merge of that view with the pair in force; after another both stand.

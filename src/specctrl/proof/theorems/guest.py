@@ -170,7 +170,7 @@ def shows(cpuid: Features) -> Term:
     return any_of(flag_term(cpuid.spec_ctrl), flag_term(cpuid.amd_ibrs))
 
 
-@theorem(rules=("guest.boot.chooses-once", "guest.boot.secondary"))
+@theorem(rules=("guest.boot.chooses-once", "guest.boot.secondary", "guest.boot.keeps"))
 def every_cpu_of_a_guest_chooses_alike(machine: Variant, values: Symbols) -> Parts:
     """What a kernel chooses depends on its CPUID, IA32_ARCH_CAPABILITIES and the bits alone that the boot CPU found and
     keeps: on two CPUs that show the same it is the same, whatever their other MSRs hold and offer, and after S3.  The
@@ -303,7 +303,7 @@ def four_things_stop_bhi(machine: Variant, values: Symbols) -> Parts:
             sequence_works(host, each), protects(host, Software(at_entry=each), effective)[1])
 
 
-@theorem(rules=())
+@theorem(rules=("exposure.same-mode",))
 def bhi_dis_s_helps_within_the_kernel_with_ibhf_alone(machine: Variant, values: Symbols) -> Parts:
     """On every host, for every effective value and all software: nothing stops classic BPF within the kernel exactly if
     programs can have it run, the host lacks BHI_NO, no retpoline holds, no sequence that works here ends it, and IBHF
@@ -319,7 +319,7 @@ def bhi_dis_s_helps_within_the_kernel_with_ibhf_alone(machine: Variant, values: 
     yield "without IBHF", implies(not_(term_of(software.ibhf)), truth(again is found))
 
 
-@theorem(rules=())
+@theorem(rules=("exposure.bti",))
 def a_lost_ibrs_is_named(machine: Variant, values: Symbols) -> Parts:
     """On every host, for every effective value and view and all software: a kernel is exposed to injected branch
     targets exactly if it relies on IBRS, bit 0 is not in the value, no retpoline holds, and it is not one that writes

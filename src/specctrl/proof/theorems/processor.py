@@ -114,7 +114,7 @@ def fields_need_the_control(machine: Variant, values: Symbols) -> Parts:
         yield "VMREAD of SHADOW", same(seen, before.spec_ctrl_shadow)
 
 
-@theorem(rules=("processor.entry.control-checked",))
+@theorem(rules=("processor.entry.control-checked", "processor.load.checked"))
 def entry_checks_the_controls(machine: Variant, values: Symbols) -> Parts:
     """VM entry fails with VM-instruction error 7 exactly if one of the three controls is 1 on a processor that does not
     support it, and else with error 8 exactly if the host's field would be loaded and the MSR refuses it; nothing is
@@ -132,7 +132,7 @@ def entry_checks_the_controls(machine: Variant, values: Symbols) -> Parts:
         yield "the guest runs", flag_term(cpu.non_root)
 
 
-@theorem(rules=("processor.entry.no-load",))
+@theorem(rules=("processor.entry.no-load", "processor.load.entry"))
 def entry_loads_no_shadow(machine: Variant, values: Symbols) -> Parts:
     """A VM entry that succeeds, and whose MSR-load area lacks the MSR, loads the guest's field if that control is 1 and
     leaves the register as it is if not, whatever MASK and SHADOW hold."""
@@ -146,7 +146,7 @@ def entry_loads_no_shadow(machine: Variant, values: Symbols) -> Parts:
     yield "the VMCS", unchanged(vmcs, given, "entry_load")
 
 
-@theorem(rules=())
+@theorem(rules=("processor.load.checked",))
 def entry_that_fails_late_loads_the_host(machine: Variant, values: Symbols) -> Parts:
     """Once its controls and the host's field are right, VM entry fails exactly if the MSR refuses the guest's field
     that would be loaded, or the value in the MSR-load area.  The host runs then, with its own field if that control is
@@ -170,7 +170,7 @@ def entry_that_fails_late_loads_the_host(machine: Variant, values: Symbols) -> P
         yield "its area", implies(flag_term(given.exit_load), same(cpu.spec_ctrl, given.exit_load_value))
 
 
-@theorem(rules=())
+@theorem(rules=("processor.load.saved", "processor.load.exit", "processor.areas.real-msr+2"))
 def exit_saves_and_loads(machine: Variant, values: Symbols) -> Parts:
     """VM exit saves the register in the guest's field exactly on a processor that could load it from there at entry; it
     loads the host's field if that control is 1, and after it the value of the VM-exit MSR-load area if there is one,
@@ -191,7 +191,7 @@ def exit_saves_and_loads(machine: Variant, values: Symbols) -> Parts:
     yield "the host runs", not_(flag_term(cpu.non_root))
 
 
-@theorem(rules=("processor.areas.real-msr",))
+@theorem(rules=("processor.areas.not-listed",))
 def areas_act_where_the_control_is_0(machine: Variant, values: Symbols) -> Parts:
     """With "virtualize IA32_SPEC_CTRL" at 0 the VM-entry MSR-load area loads its value after the guest's field, and the
     VM-exit MSR-store area receives the register before anything of the host is loaded."""
@@ -205,7 +205,7 @@ def areas_act_where_the_control_is_0(machine: Variant, values: Symbols) -> Parts
     yield "stored", same(vmcs.exit_store_value, before.spec_ctrl)
 
 
-@theorem(rules=())
+@theorem(rules=("processor.areas.not-listed",))
 def nothing_rests_on_what_an_area_loads_or_stores(machine: Variant, values: Symbols) -> Parts:
     """With "virtualize IA32_SPEC_CTRL" at 1 the value that the VM-entry MSR-load area loads, or the VM-exit MSR-store
     area receives, is any value at all: the guest runs with it, and no field but the area's own has it."""
@@ -224,7 +224,7 @@ def nothing_rests_on_what_an_area_loads_or_stores(machine: Variant, values: Symb
         vmcs, given, "exit_store", "virtualize_spec_ctrl", "exit_store_value", "guest_spec_ctrl")
 
 
-@theorem(rules=())
+@theorem(rules=("processor.load.saved",))
 def load_controls_at_0_save_and_load_nothing(machine: Variant, values: Symbols) -> Parts:
     """To a hypervisor that has both controls "load IA32_SPEC_CTRL" at 0, as KVM, a processor that supports them differs
     from one that does not in the guest's field alone, which it saves at each exit."""
@@ -240,7 +240,7 @@ def load_controls_at_0_save_and_load_nothing(machine: Variant, values: Symbols) 
         yield f"{name}: the VMCS", unchanged(vmcs, other, "guest_spec_ctrl")
 
 
-@theorem(rules=())
+@theorem(rules=("processor.load.merged-by-software",))
 def merge_in_the_guest_field_keeps_what_is_forced(machine: Variant, values: Symbols) -> Parts:
     """A hypervisor that has VM entry load the MSR under the control, with MASK, the view in SHADOW and the merge of
     both in the guest's field, forces its value at every entry: after any write of the guest and the exit that follows,
