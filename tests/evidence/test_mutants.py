@@ -6,11 +6,30 @@ import json
 import pytest
 
 from specctrl.cli.main import main
-from specctrl.evidence.mutants import MODULES, OPERATORS, all_mutants, mutants_of, source_of, spread
-from specctrl.evidence.mutation_table import KINDS, PROOF, Bench, complaints, figures, run_all, stored, survivors
-from specctrl.evidence.refuting import BUDGET, other_proofs, proofs_of_links, refuted_by
-from specctrl.evidence.touching import linked
-from specctrl.proof.prove import manifest
+from specctrl.evidence.links import theorems_of
+from specctrl.evidence.mutants import (
+    NO_RULES,
+    OPERATORS,
+    PACKAGE,
+    all_mutants,
+    mutants_of,
+    rule_modules,
+    source_of,
+    spread,
+    stored,
+)
+from specctrl.evidence.mutation_table import (
+    complaints,
+    figures,
+    noticed_by,
+    one_of_each,
+    plant_all,
+    refute,
+    refuted,
+    refuted_by,
+    survivors,
+)
+from specctrl.evidence.notices import EVERY
 from specctrl.proof.theorems import THEOREMS
 
 MUTANTS = all_mutants()
@@ -31,13 +50,26 @@ class TestList:
 
     def test_every_operator_and_every_module_has_mutants(self):
         assert set(OPERATORS) == {mutant.operator for mutant in MUTANTS.values()}
-        assert set(MODULES) == {mutant.module for mutant in MUTANTS.values()}
+        assert set(rule_modules()) == {mutant.module for mutant in MUTANTS.values()}
 
-    @pytest.mark.parametrize("module", MODULES)
+    def test_the_modules_are_those_of_the_model_but_for_a_few(self):
+        files = {path.relative_to(PACKAGE / "model").with_suffix("") for path in (PACKAGE / "model").rglob("[!_]*.py")}
+        assert {".".join(file.parts) for file in files} == set(rule_modules()) | set(NO_RULES)
+        assert not set(rule_modules()) & set(NO_RULES)
+
+    def test_a_new_module_is_among_them(self, tmp_path, monkeypatch):
+        (tmp_path / "model" / "kvm").mkdir(parents=True)
+        for name in ("words", "registers", "kvm/__init__", "kvm/state", "kvm/new"):
+            (tmp_path / "model" / f"{name}.py").touch()
+        monkeypatch.setattr("specctrl.evidence.mutants.PACKAGE", tmp_path)
+        assert ["kvm.new", "words"] == rule_modules()
+
+    @pytest.mark.parametrize("module", rule_modules())
     def test_each_mutant_of_a_module_is_another_program(self, module):
-        unchanged = ast.unparse(ast.parse(source_of(module).read_text("utf-8"))) + "\n"
-        texts = [mutant.text for mutant in mutants_of(module)]
-        assert unchanged not in texts
+        unchanged = {ast.unparse(each) + "\n" for each in ast.parse(source_of(module).read_text("utf-8")).body}
+        texts = {mutant.text for mutant in mutants_of(module)}
+        assert texts
+        assert set() == texts & unchanged
         assert all(ast.parse(text) for text in texts)
 
     def test_a_sample_is_evenly_spread(self):
@@ -49,7 +81,7 @@ class TestList:
 class TestTable:
     def test_a_mutant_that_is_missing_too_many_or_unexplained_is_said(self):
         key, new = "words:merge:swap-bits:1", "words:merge:drop-complement:1"
-        nothing = dict.fromkeys(KINDS)
+        nothing = dict.fromkeys(EVERY)
         table = {"mutants": {key: nothing, "gone": {"vectors": "x"}}, "proofs": {key: None, "lost": "c"},
                  "theorems": {"c": "lost"}, "survivors": {"gone": "y"}}
         assert [
@@ -57,18 +89,18 @@ class TestTable:
             "gone: in the table, but no mutant of the code",
             f"{key}: survives without an explanation",
             "gone: explained, but noticed",
-            "lost: shown to the theorems, but no mutant of a function that handles a word",
+            "lost: shown to theorems, but none is linked to the function",
             f"{new}: not shown to the theorems; run specctrl mutants --proofs",
             "c: refutes no mutant",
         ] == complaints(table, [key, new])
 
     def test_figures_of_the_modules_add_up(self):
-        every = [figures(TABLE, module) for module in MODULES]
+        every = [figures(TABLE, module) for module in rule_modules()]
         assert figures(TABLE) == {name: sum(each[name] for each in every) for name in figures(TABLE)}
 
     def test_each_theorem_refutes_a_mutant_of_a_function_that_it_is_linked_to(self):
         assert list(THEOREMS) == list(TABLE["theorems"])
-        assert [] == [name for name, key in TABLE["theorems"].items() if name not in linked(key)]
+        assert [] == [name for name, key in TABLE["theorems"].items() if name not in theorems_of()[key]]
 
     def test_what_no_theorem_refutes_is_noticed_otherwise_or_explained(self):
         missed = {key for key, claim in TABLE["proofs"].items() if not claim}
@@ -81,12 +113,11 @@ def kinds_that_notice(said):
 
 
 class TestRun:
-    def test_the_project_as_it_is_is_noticed_by_nothing(self, tmp_path):
-        kinds = ("vectors", "generated", "pages")
-        assert dict.fromkeys(kinds) == Bench(tmp_path / "copy").run(None, kinds)
+    def test_the_project_as_it_is_is_noticed_by_nothing(self):
+        assert {None} == set(noticed_by(None).values())
 
     def test_a_sample_gives_what_is_stored(self):
-        found = dict(run_all([MUTANTS[key] for key in SAMPLE]))
+        found = dict(plant_all(SAMPLE))
         stored = {key: TABLE["mutants"][key] for key in SAMPLE}
         assert {key: kinds_that_notice(said) for key, said in stored.items()} == {
             key: kinds_that_notice(said) for key, said in found.items()}
@@ -95,43 +126,59 @@ class TestRun:
     @pytest.mark.parametrize("name", ["with_the_control_wrmsr_merges", "new_vcpu_starts_with_the_vms_pair"])
     def test_a_theorem_refutes_the_mutant_that_the_table_names(self, name):
         key = TABLE["theorems"][name]
-        task = ("theorem", name)
-        assert task in proofs_of_links(key)
-        assert {key: {PROOF: name}} == dict(run_all([MUTANTS[key]], 1, (PROOF,), lambda _: (task,)))
+        assert name in theorems_of()[key]
+        assert name == refuted_by(key, [name])
 
     def test_the_unchanged_code_is_refuted_by_nothing(self):
-        assert refuted_by([("theorem", "fields_need_the_control")]) is None
+        assert refuted(["fields_need_the_control"]) is None
 
-    def test_other_proofs_are_those_that_run_the_function_within_the_budget(self):
+    def test_a_mutant_is_shown_to_the_theorems_that_are_linked_and_to_no_other(self, monkeypatch):
+        monkeypatch.setattr("specctrl.evidence.mutation_table.refuted", str)
         key = "kvm.entry:VcpuEntry.enter_guest:delete:1"
-        known = {"kvm.entry:VcpuEntry.enter_guest": list(THEOREMS)}
-        chosen = [name for _, name in other_proofs(key, known)]
-        assert chosen
-        assert "entry_loads_the_saved_value" not in chosen
-        assert sum(manifest()["claims"][name]["paths"] for name in chosen) <= BUDGET
+        assert {key: "['entry_loads_the_saved_value']"} == dict(refute([key, "processor:Vmcs:flip:1"], 1))
+
+    def test_a_theorem_that_was_first_at_no_mutant_is_shown_alone(self, monkeypatch):
+        shown = []
+
+        def alone(key, theorems):
+            shown.append((key, *theorems))
+            return theorems[0] if len(shown) == 2 else None
+
+        monkeypatch.setattr("specctrl.evidence.mutation_table.refuted_by", alone)
+        known = {name: "known" for name in THEOREMS if name != "fields_need_the_control"}
+        found = one_of_each({}, known)
+        linked = [key for key, names in theorems_of().items() if "fields_need_the_control" in names]
+        assert [(key, "fields_need_the_control") for key in linked[:2]] == shown
+        assert known | {"fields_need_the_control": linked[1]} == found
 
 
 class TestCommand:
     def test_only_some_are_run_again_and_the_rest_is_kept(self, monkeypatch):
         ran, written = [], []
 
-        def noticed(mutants, _jobs):
-            for mutant in mutants:
-                ran.append(mutant.key)
-                yield mutant.key, {"vectors": "again"}
+        def noticed(keys, _jobs):
+            for key in keys:
+                ran.append(key)
+                yield key, {"vectors": "again"}
 
-        def refute(mutants, _jobs, kept):
-            assert not set(ran) & (set(kept["proofs"]) | set(kept["theorems"].values()))
-            return TABLE["proofs"], TABLE["theorems"]
+        def refute(keys, _jobs):
+            assert set(keys) == set(ran)
+            return ((key, None) for key in keys if key in theorems_of())
+
+        def one_of_each(proofs, known):
+            assert not set(ran) & set(known.values())
+            return dict.fromkeys(THEOREMS, proofs and "words:merge:swap-bits:1")
 
         gone = {**TABLE, "mutants": {**TABLE["mutants"], "gone:function:flip:1": {"vectors": "x"}}}
-        monkeypatch.setattr("specctrl.evidence.mutation_table.stored", lambda: gone)
-        monkeypatch.setattr("specctrl.evidence.mutation_table.run_all", noticed)
-        monkeypatch.setattr("specctrl.evidence.mutation_table.refuting", refute)
+        monkeypatch.setattr("specctrl.evidence.mutants.stored", lambda: gone)
+        monkeypatch.setattr("specctrl.evidence.mutation_table.plant_all", noticed)
+        monkeypatch.setattr("specctrl.evidence.mutation_table.refute", refute)
+        monkeypatch.setattr("specctrl.evidence.mutation_table.one_of_each", one_of_each)
         monkeypatch.setattr("specctrl.evidence.mutation_table.store", lambda *table: written.append(table))
         main(["mutants", "--only", "words:overlay"])
         assert [key for key in MUTANTS if key.startswith("words:overlay")] == ran
-        ((found, _, _),) = written
+        ((found, proofs, _),) = written
+        assert [key for key in MUTANTS if key in theorems_of()] == list(proofs)
         assert list(MUTANTS) == list(found)
         assert [key for key in found if found[key] != TABLE["mutants"][key]] == ran
 
@@ -140,10 +187,10 @@ class TestCommand:
         assert f"{len(MUTANTS):5}  mutants" in capsys.readouterr().out.splitlines()
 
     def test_a_sample_is_run_and_compared(self, capsys, monkeypatch):
-        def noticed(mutants, _jobs):
-            return ((mutant.key, {"vectors": "x"}) for mutant in mutants)
+        def noticed(keys, _jobs):
+            return ((key, {"vectors": "x"}) for key in keys)
 
-        monkeypatch.setattr("specctrl.evidence.mutation_table.run_all", noticed)
+        monkeypatch.setattr("specctrl.evidence.mutation_table.plant_all", noticed)
         assert 1 == main(["mutants", "--sample", "2", "--json"])
         document = json.loads(capsys.readouterr().out)
         assert spread(list(MUTANTS), 2) == list(document["run"])

@@ -1,6 +1,7 @@
 """Records of evidence: what they depend on, what is red, and that a wrong one is not used."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,10 +9,12 @@ from dataclasses import replace
 import pytest
 
 from specctrl.evidence import records
-from specctrl.evidence.claimed import claims_of
 from specctrl.evidence.collect import Example, Shown
-from specctrl.evidence.digest import PACKAGE, imported
+from specctrl.evidence.digest import CORE, PACKAGE
+from specctrl.evidence.links import claims_of
 from specctrl.evidence.records import Evidence, RecordError, gather, lacks, obtain
+from specctrl.exploration.properties import PROPERTIES
+from specctrl.proof.claims import CLAIMS
 from specctrl.rules import load_rules
 
 ROOT = PACKAGE.parents[1]
@@ -23,9 +26,11 @@ EXPLORED = json.loads((PACKAGE / "exploration" / "explored.json").read_text())[0
 def green():
     """Evidence that nothing is wrong with."""
     rules = load_rules()
-    claims = {name: {**counts, "refuted": []} for name, counts in PROOFS["claims"].items()}
+    claims = {name: {**counts, "refuted": [], "rules": list(CLAIMS[name].rules)}
+              for name, counts in PROOFS["claims"].items()}
     shown = {id: Shown([Example("spec/page.md", 1, f"shows-{id}")]) for id in rules}
-    return Evidence(rules, shown, {"claims": claims}, {**EXPLORED, "properties": {name: {} for name in records.SHOWS}})
+    properties = {name: dict.fromkeys(one.rules, "") for name, one in PROPERTIES.items()}
+    return Evidence(rules, shown, {"claims": claims}, {**EXPLORED, "properties": properties})
 
 
 class TestComplaints:
@@ -67,14 +72,13 @@ class TestComplaints:
         green.explored["states"] += 1
         assert "in explored.json it is" in green.complaints()[0][1]
 
-    @pytest.mark.parametrize("table", ["PROVES", "SHOWS"])
-    def test_a_table_that_names_what_does_not_exist(self, green, table, monkeypatch):
-        known = getattr(records, table)
-        name = next(iter(known))
-        monkeypatch.setattr(records, table, {**known, name: (*known[name], "no.such-rule"), "no_such_name": ()})
-        said = [text for _, text in green.complaints()]
-        assert f"[{name!r}] names the rule 'no.such-rule', which no page states" in said[1]
-        assert "names 'no_such_name', which was not run" in said[0]
+    def test_a_claim_or_a_property_that_names_no_rule(self, green):
+        green.proof["claims"]["view_survives"]["rules"].append("no.such-rule")
+        green.explored["properties"]["userspace_wins"]["no.such-rule"] = ""
+        assert [
+            ("", "the claim view_survives names the rule 'no.such-rule', which no page states"),
+            ("", "the property userspace_wins names the rule 'no.such-rule', which no page states"),
+        ] == green.complaints()
 
 
 @pytest.fixture
@@ -101,7 +105,7 @@ def runs(monkeypatch):
             return type("Done", (), {"result": lambda _: outcome})()
 
     monkeypatch.setattr(records, "ProcessPoolExecutor", Here)
-    monkeypatch.setattr(records, "KINDS", {"shown": (lambda root: (root / "source").read_text(), run)})
+    monkeypatch.setattr(records, "RECORDS", {"shown": (lambda root: (root / "source").read_text(), run)})
     return made
 
 
@@ -146,9 +150,10 @@ class TestRecords:
 class TestKeys:
     """What each record depends on."""
 
-    @pytest.mark.parametrize("module", ["specctrl.proof.prove", "specctrl.evidence.judge"])
-    def test_everything_that_a_module_loads_is_among_its_files(self, module):
-        """Asked of the interpreter, not of the text: what is imported, and what is opened."""
+    @pytest.mark.parametrize(("module", "rooms"), [
+        ("specctrl.proof.prove", ("proof",)), ("specctrl.evidence.breaks", ("exploration", "evidence"))])
+    def test_everything_that_a_module_loads_is_in_its_rooms(self, module, rooms):
+        """Asked of the interpreter: what is imported, and what is opened."""
         code = (
             "import sys, json; opened = []\n"
             "sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == 'open' else None)\n"
@@ -157,26 +162,27 @@ class TestKeys:
         )
         said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
         loaded, opened = json.loads(said.stdout)
-        files = dict(imported(module))
+        below = {name.removesuffix(".py") for name in (*CORE, *rooms)}
         assert module in loaded
-        assert set() == set(loaded) - set(files)
-        sources = {str(file) for file in files.values()}
+        assert set() == {name.split(".")[1] for name in loaded if "." in name} - below
         own = [file for file in opened if file.startswith(str(PACKAGE)) and "__pycache__" not in file]
-        assert [] == [file for file in own if file not in sources]
+        assert own
+        assert [] == [file for file in own if file.split("/specctrl/")[-1].split("/")[0] not in (*CORE, *rooms)]
 
-    def test_a_change_of_rule_code_changes_them_all_and_of_prose_only_one(self, monkeypatch):
-        before = {kind: key(ROOT) for kind, (key, _) in records.KINDS.items()}
-        original = records.digest_of
-        for changed, expected in (("specctrl.model.words", {"proof", "explored"}), ("specctrl.cli.main", set())):
-            def other(files, *words, changed=changed):
-                files = list(files)
-                return original(files, *words, changed if changed in dict(files) else "")
-
-            monkeypatch.setattr(records, "digest_of", lambda files, *words: original(files, *words, ""))
-            base = {kind: key(ROOT) for kind, (key, _) in records.KINDS.items()}
-            monkeypatch.setattr(records, "digest_of", other)
-            after = {kind: key(ROOT) for kind, (key, _) in records.KINDS.items()}
-            assert expected == {kind for kind in before if base[kind] != after[kind]}
+    @pytest.mark.parametrize(("changed", "kinds"), [
+        ("model/words.py", {"proof", "explored"}), ("scenario/new.py", {"proof", "explored"}),
+        ("rules.py", {"proof", "explored"}), ("proof/steps.py", {"proof"}), ("evidence/mutants.json", {"explored"}),
+        ("exploration/explored.json", {"explored"}), ("cli/main.py", set()), ("site/new.py", set()),
+    ])
+    def test_a_change_changes_the_records_of_the_rooms_above(self, changed, kinds, tmp_path, monkeypatch):
+        package = tmp_path / "specctrl"
+        shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+        monkeypatch.setattr(records, "PACKAGE", package)
+        made = {kind: key for kind, (key, _) in records.RECORDS.items() if kind != "shown"}
+        before = {kind: key(ROOT) for kind, key in made.items()}
+        with (package / changed).open("a") as file:
+            file.write(" ")
+        assert kinds == {kind for kind, key in made.items() if key(ROOT) != before[kind]}
 
     def test_pages_scenarios_and_code_are_in_the_digest_of_examples(self, tmp_path):
         keys = set()
@@ -191,10 +197,11 @@ class TestGather:
     """Everything together."""
 
     def test_what_carries_a_rule_is_put_beside_it(self, tmp_path, monkeypatch):
-        broken = {name: dict.fromkeys(ids, "") for name, ids in records.SHOWS.items()}
+        broken = {name: dict.fromkeys(one.rules, "") for name, one in PROPERTIES.items()}
         broken["userspace_wins"]["contract.force.overlay"] = "words:overlay:swap-bits:2"
         rows = {id: {"examples": [{"page": "spec/a.md", "line": 1, "anchor": "x"}]} for id in load_rules()}
-        kept = {"shown": rows, "proof": {"claims": {}}, "explored": {**EXPLORED, "properties": broken}}
+        claims = {name: {"rules": list(claim.rules)} for name, claim in CLAIMS.items()}
+        kept = {"shown": rows, "proof": {"claims": claims}, "explored": {**EXPLORED, "properties": broken}}
         monkeypatch.setattr(records, "obtain", lambda kind, *_: kept[kind])
         evidence = gather(ROOT, tmp_path)
         shown = evidence.shown["contract.force.overlay"]

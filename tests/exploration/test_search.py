@@ -13,11 +13,11 @@ from specctrl.cli.explore import PAIRS, Bar
 from specctrl.exploration.defects import CASES, document, search_case, shortest
 from specctrl.exploration.events import CPUID, RESERVED, all_events, pairs_of, subsets
 from specctrl.exploration.histories import Exploration, as_text
+from specctrl.exploration.properties import PROPERTIES
 from specctrl.exploration.search import (
     BITS,
     HOSTS,
     MANIFEST,
-    PROPERTIES,
     Search,
     all_pairs,
     bits_of,

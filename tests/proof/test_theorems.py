@@ -202,7 +202,7 @@ class TestTheorems:
         def faults(machine, values):
             raise HostFault(GP)
 
-        (owed,) = stated(SPEC, Theorem("t", "T.", Of.NONE, (), faults), None, Symbols())
+        (owed,) = stated(SPEC, Theorem("t", "T.", (), Of.NONE, (), faults), None, Symbols())
         assert ("HostFault", True) == (owed.part, owed.term is FALSE)
 
     def test_the_posted_patches_break_some_and_the_refutation_replays(self):

@@ -23,7 +23,7 @@ examples:
   specctrl evidence force.mask-follows
   specctrl evidence --json
 """
-KINDS = ("examples", "scenarios", "claims", "properties")
+COUNTED = ("examples", "scenarios", "claims", "properties")
 
 
 def add_evidence(commands: Any) -> None:
@@ -57,7 +57,7 @@ def evidence_command(options: argparse.Namespace) -> int:
         _print_rule(document["rules"][options.rule])
     else:
         for id, row in document["rules"].items():
-            print(f"{id:38} {', '.join(f'{len(row[kind])} {kind}' for kind in KINDS)}")
+            print(f"{id:38} {', '.join(f'{len(row[kind])} {kind}' for kind in COUNTED)}")
         print(f"{len(document['rules'])} rules, {len(complaints)} complaints")
     for _, said in complaints:
         print(said, file=sys.stderr)

@@ -8,11 +8,11 @@ from typing import Any, TextIO
 
 from specctrl.cli.command import command
 from specctrl.exploration.histories import Exploration, spelt
+from specctrl.exploration.properties import PROPERTIES
 from specctrl.exploration.search import (
     BITS,
     DEFAULT_BITS,
     HOSTS,
-    PROPERTIES,
     all_pairs,
     bits_of,
     explore,
@@ -114,12 +114,12 @@ def _histories(found: Exploration) -> dict[str, Any]:
 
 
 def _report(found: Exploration) -> None:
-    for name, sentence in PROPERTIES.items():
+    for name, looked_at in PROPERTIES.items():
         history = found.violations.get(name)
         if history is None:
-            print(f"holds     {name}\n          {sentence}")
+            print(f"holds     {name}\n          {looked_at.text}")
             continue
-        print(f"VIOLATED  {name}, after {len(history)} events\n          {sentence}")
+        print(f"VIOLATED  {name}, after {len(history)} events\n          {looked_at.text}")
         print(f"          host: {json.dumps(history.host)}")
         for step in history.steps():
             words = [f"{key}={_word(value)}" for key, value in spelt(step).items() if key != "op"]

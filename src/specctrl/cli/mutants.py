@@ -3,15 +3,16 @@
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from specctrl.cli.command import command
 
 EPILOG = """\
-Each mutant is planted alone in a copy of the project, where the scenarios, the pages and the explorer run.
+Each mutant is planted alone in a process that is thrown away, where the scenarios, the pages and the explorer run.
 A mutant's name begins with its module and its function.
-With --proofs those of functions that handle a word are shown to the proofs, which needs z3-solver.
-Without an option nothing runs: the stored table is summed up.  Needs a checkout of the project.
+With --proofs each is shown to the theorems that are linked to the function which it changes.
+Without an option nothing runs: the stored table is summed up.  Needs a checkout of the project, and z3-solver.
 
 exit status:
   0  the table is complete, each survivor is explained, and what was run again gave what is stored
@@ -33,13 +34,24 @@ def add_mutants(commands: Any) -> None:
         commands, "mutants", mutants_command, "plant mutants in the rule code, and see what notices them", EPILOG)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--sample", type=_count, metavar="N", help="run N mutants, evenly spread, and compare")
-    which.add_argument("--proofs", action="store_true", help="show the mutants of words to the proofs, and store it")
+    which.add_argument("--proofs", action="store_true", help="show the mutants to the theorems, and store it")
     which.add_argument(
         "--only", action="append", metavar="NAME",
         help="run the mutants whose names begin so, and those that the table lacks, as --all does; may be repeated")
-    which.add_argument("--all", action="store_true", help="run every mutant, also against the proofs, and store it")
+    which.add_argument("--all", action="store_true", help="run every mutant, also against the theorems, and store it")
     parser.add_argument("--jobs", type=_count, default=2, metavar="N", help="processes; default: 2")
     parser.add_argument("--json", action="store_true", help="print the figures, or what was run, as JSON")
+
+
+def _counted(made: Iterable[tuple[str, Any]], number: int) -> dict[str, Any]:
+    """What was made for each mutant; says how many there are while they are made."""
+    found = {}
+    for key, said in made:
+        found[key] = said
+        print(f"\r{len(found)} of {number}", end="", file=sys.stderr, flush=True)
+    if found:
+        print(file=sys.stderr)
+    return found
 
 
 def _count(text: str) -> int:
@@ -51,28 +63,28 @@ def _count(text: str) -> int:
 
 def mutants_command(options: argparse.Namespace) -> int:
     """``specctrl mutants``: the stored table, or a part of it made again."""
-    from specctrl.evidence.mutants import all_mutants, spread
-    from specctrl.evidence.mutation_table import complaints, figures, refuting, run_all, store, stored, without
-
-    mutants = all_mutants()
+    try:
+        from specctrl.evidence.mutants import all_mutants, spread, stored
+        from specctrl.evidence.mutation_table import complaints, figures, one_of_each, plant_all, refute, store, without
+    except ModuleNotFoundError as missing:
+        print(f"specctrl: {missing.name} is missing; install specctrl[prove]", file=sys.stderr)
+        return 2
+    mutants = list(all_mutants())
     kept: dict[str, Any] = {"mutants": {}, "proofs": {}, "theorems": {}}
     if options.only:
-        again = [key for key in mutants if key.startswith(tuple(options.only))]
-        kept = without(stored(), again, mutants)
+        kept = without(stored(), [key for key in mutants if key.startswith(tuple(options.only))], mutants)
         chosen = [key for key in mutants if key not in kept["mutants"]]
-    else:
-        chosen = list(mutants) if options.all else spread(list(mutants), options.sample or 0)
-    found = {}
-    for key, noticed in run_all([mutants[key] for key in chosen], options.jobs) if chosen else ():
-        found[key] = noticed
-        print(f"\r{len(found)} of {len(chosen)}", end="", file=sys.stderr, flush=True)
-    if chosen:
-        print(file=sys.stderr)
-    if options.all or options.only:
-        noticed_by = kept["mutants"] | found
-        store({key: noticed_by[key] for key in mutants}, *refuting(mutants, options.jobs, kept))
     elif options.proofs:
-        store(stored()["mutants"], *refuting(mutants, options.jobs))
+        kept, chosen = {**kept, "mutants": stored()["mutants"]}, []
+    else:
+        chosen = mutants if options.all else spread(mutants, options.sample or 0)
+    found = _counted(plant_all(chosen, options.jobs), len(chosen))
+    if options.all or options.only or options.proofs:
+        noticed_by = kept["mutants"] | found
+        asked = [key for key in mutants if key not in kept["proofs"]]
+        refuted_by = kept["proofs"] | _counted(refute(asked, options.jobs), len(asked))
+        proofs = {key: refuted_by[key] for key in mutants if key in refuted_by}
+        store({key: noticed_by[key] for key in mutants}, proofs, one_of_each(proofs, kept["theorems"]))
     table = stored()
     wrong = complaints(table, mutants)
     wrong += [f"{key}: {noticed}, not {table['mutants'].get(key)}" for key, noticed in found.items()

@@ -54,7 +54,7 @@ def prove_command(options: argparse.Namespace) -> int:
     document = figures(result)
     document["variant"] = options.variant
     document["claims"] = {
-        claim: {"text": CLAIMS[claim], "proven": claim not in result.refuted(), **document["claims"][claim],
+        claim: {"text": CLAIMS[claim].text, "proven": claim not in result.refuted(), **document["claims"][claim],
                 **({"counterexample": counterexamples[claim]} if claim in counterexamples else {})}
         for claim in shown
     }

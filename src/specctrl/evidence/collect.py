@@ -2,7 +2,7 @@
 
 A cell of a page names its rules in a comment, ``# rule: id, id``; a scenario names them in ``rules``.
 What a tagged cell called, its run says; the scenarios are run here, with the same record of calls.
-Whether a change of that code would be noticed is asked in ``specctrl.evidence.judge``; everything together is made in
+Whether a change of that code would be noticed is asked in ``specctrl.evidence.breaks``; everything together is made in
 ``specctrl.evidence.records``.
 """
 

@@ -5,16 +5,26 @@ a line.  So the names change exactly when the code does.
 """
 
 import ast
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[1]
-MODULES = ("words", "contract", "processor", "kvm.entry", "kvm.filters", "kvm.msrs", "kvm.nested", "kvm.system",
-           "kvm.vcpu", "kvm.vm", "vmm.migration", "guest", "exposure", "vmm.filtering", "vmm.hotplug", "vmm.keeper",
-           "vmm.policies", "vmm.pool")
-"""The modules whose code carries out rules."""
+NO_RULES = {
+    "registers": "numbers of registers and bits, each compared with its source",
+    "parts": "what a processor part has",
+    "outcomes": "how an operation can end",
+    "variants": "a list",
+    "kvm.state": "the record that the vCPU's functions work on",
+    "kvm.variant": "which classes make a variant",
+    "posted": "the posted series, which is no rule: its own errors are what it is for",
+}
+"""The modules of the model without code that carries out rules, each with the reason."""
+TABLE = Path(__file__).with_name("mutants.json")
+"""What noticed each mutant, which theorem refutes it, and why each survivor survives."""
 
 OPERATORS = {
     "swap-bits": "`&` and `|` exchanged",
@@ -54,7 +64,7 @@ def _partners(module: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: where, which, and the text of the whole module with it."""
+    """One change: where, which, and the text of the module's function or class with it."""
 
     key: str
     module: str
@@ -113,26 +123,44 @@ class _Replace(ast.NodeTransformer):
 
 def mutants_of(module: str) -> Iterator[Mutant]:
     """Every mutant of a module."""
-    tree = ast.parse(source_of(module).read_text("utf-8"))
     counts: dict[str, int] = {}
-    for where, operator, old, new in list(_places(tree, "", _partners(module))):
-        key = f"{module}:{where}:{operator}"
-        counts[key] = counts.get(key, 0) + 1
-        before, after = (ast.unparse(node).split("\n")[0] for node in (old, new))
-        _Replace(old, new).visit(tree)
-        text = ast.unparse(tree) + "\n"
-        _Replace(new, old).visit(tree)
-        yield Mutant(f"{key}:{counts[key]}", module, operator, before, after, text)
+    for definition in ast.parse(source_of(module).read_text("utf-8")).body:
+        for where, operator, old, new in list(_places(definition, "", _partners(module))):
+            key = f"{module}:{where}:{operator}"
+            counts[key] = counts.get(key, 0) + 1
+            before, after = (ast.unparse(node).split("\n")[0] for node in (old, new))
+            _Replace(old, new).visit(definition)
+            text = ast.unparse(definition) + "\n"
+            _Replace(new, old).visit(definition)
+            yield Mutant(f"{key}:{counts[key]}", module, operator, before, after, text)
 
 
+@cache
 def all_mutants() -> dict[str, Mutant]:
     """Every mutant of every rule module, by its key."""
-    return {mutant.key: mutant for module in MODULES for mutant in mutants_of(module)}
+    return {mutant.key: mutant for module in rule_modules() for mutant in mutants_of(module)}
 
 
-def source_of(module: str, package: Path = PACKAGE) -> Path:
+def rule_modules() -> list[str]:
+    """Every module of the model whose code carries out rules; a new one is among them.
+
+    >>> rule_modules()[:3]
+    ['contract', 'exposure', 'guest']
+    """
+    files = (PACKAGE / "model").rglob("*.py")
+    names = [".".join(file.relative_to(PACKAGE / "model").with_suffix("").parts) for file in files]
+    return sorted(name for name in names if name not in NO_RULES and not name.endswith("__init__"))
+
+
+def source_of(module: str) -> Path:
     """The file of a rule module."""
-    return package.joinpath("model", *module.split(".")).with_suffix(".py")
+    return PACKAGE.joinpath("model", *module.split(".")).with_suffix(".py")
+
+
+def stored() -> dict[str, Any]:
+    """The table of what noticed each mutant: ``mutants``, ``proofs``, ``theorems`` and ``survivors``."""
+    table: dict[str, Any] = json.loads(TABLE.read_text("utf-8"))
+    return table
 
 
 def spread(keys: list[str], number: int) -> list[str]:

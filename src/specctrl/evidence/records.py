@@ -1,7 +1,7 @@
 """All evidence of the specification, made by running it; what was run once is kept as long as nothing changes.
 
 Each kind has a record of its own, named by a digest of everything that it depends on: examples and scenarios on all
-sources, the proofs and the exploration on the modules that they import, so that an edit of prose does not repeat
+sources, the proofs and the exploration on the rooms that they may import, so that an edit of prose does not repeat
 them.  A record that is red is kept like any other, and stays red.
 """
 
@@ -17,17 +17,15 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from specctrl.evidence.claimed import PROVES
 from specctrl.evidence.collect import EvidenceError, Example, Shown, collect
-from specctrl.evidence.digest import digest, digest_of, imported
-from specctrl.evidence.explored import SHOWS
-from specctrl.evidence.mutants import MODULES
+from specctrl.evidence.digest import CORE, PACKAGE, digest, digest_of
 from specctrl.evidence.page_runs import read_runs, run_all, run_all_docstrings
+from specctrl.exploration.properties import PROPERTIES
 from specctrl.rules import Rule, load_rules
 
-PACKAGE = Path(__file__).resolve().parents[1]
 SCHEMA = "specctrl/evidence/1"
-Outcome = dict[str, Any]
+Content = dict[str, Any]
+"""What a record says, as JSON has it."""
 Told = Callable[[str], None]
 
 
@@ -41,13 +39,13 @@ class Evidence:
 
     rules: dict[str, Rule]
     shown: dict[str, Shown]
-    proof: Outcome
-    explored: Outcome
+    proof: Content
+    explored: Content
 
     def complaints(self) -> list[tuple[str, str]]:
         """What is wrong with it: for each complaint the rule that it is about, or "", and what it says."""
         return [
-            *(("", said) for said in (*_tables(self), *_red(self))),
+            *(("", said) for said in (*_unknown(self), *_red(self))),
             *((id, why) for id, rule in self.rules.items() if (why := lacks(rule, self.shown[id]))),
         ]
 
@@ -67,25 +65,22 @@ def lacks(rule: Rule, shown: Shown) -> str:
     return said + (f"; {', '.join(shown.idle)} execute none of its code" if shown.idle else "")
 
 
-def _tables(evidence: Evidence) -> list[str]:
-    """Names in the two tables that stand for nothing."""
-    wrong = []
-    for table, where, known in ((PROVES, "specctrl.evidence.claimed.PROVES", evidence.proof["claims"]),
-                                (SHOWS, "specctrl.evidence.explored.SHOWS", evidence.explored["properties"])):
-        wrong += [f"{where} names {name!r}, which was not run" for name in table if name not in known]
-        wrong += [f"{where}[{name!r}] names the rule {id!r}, which no page states"
-                  for name, ids in table.items() for id in ids if id not in evidence.rules]
-    return wrong
+def _unknown(evidence: Evidence) -> list[str]:
+    """Rules that a claim or a property names and no page states."""
+    claims = {f"the claim {name}": entry["rules"] for name, entry in evidence.proof["claims"].items()}
+    properties = {f"the property {name}": judged for name, judged in evidence.explored["properties"].items()}
+    return [f"{where} names the rule {id!r}, which no page states"
+            for where, ids in (claims | properties).items() for id in ids if id not in evidence.rules]
 
 
 def _red(evidence: Evidence) -> list[str]:
     """Claims that are refuted, properties that are violated, counts that are not the stored ones."""
     proof, explored = evidence.proof, evidence.explored
-    stored: Outcome = json.loads((PACKAGE / "proof" / "proofs.json").read_text("utf-8"))["claims"]
+    stored: Content = json.loads((PACKAGE / "proof" / "proofs.json").read_text("utf-8"))["claims"]
     wrong = [f"the claim {claim} is refuted: {', '.join(entry['refuted'])}"
              for claim, entry in proof["claims"].items() if entry["refuted"]]
     for claim in {**stored, **proof["claims"]}:
-        now = {key: count for key, count in proof["claims"].get(claim, {}).items() if key != "refuted"}
+        now = {key: count for key, count in proof["claims"].get(claim, {}).items() if key in ("paths", "obligations")}
         if now != stored.get(claim):
             wrong.append(f"the claim {claim} has {now or 'no counts'}, in proofs.json {stored.get(claim, 'none')}")
     wrong += [f"the property {name} is violated after {steps} events" for name, steps in explored["violations"].items()]
@@ -103,14 +98,14 @@ def _python() -> str:
     return ".".join(platform.python_version_tuple()[:2])
 
 
-def run_shown(root: Path) -> Outcome:
+def run_shown(root: Path) -> Content:
     """Run examples and scenarios, then judge them by mutants."""
-    from specctrl.evidence.judge import judge_shown, noticed
+    from specctrl.evidence.breaks import break_shown, noticed
 
     spec, vectors = root / "spec", root / "vectors"
     rules = load_rules(spec)
     found = collect(rules, spec, vectors, read_runs(obtain("pages", root, evidence_folder(root))))
-    judge_shown(rules, found, spec, vectors)
+    break_shown(rules, found, spec, vectors)
     for id, rule in rules.items():
         found[id].noticed = noticed(rule)
     return {id: asdict(shown) for id, shown in found.items()}
@@ -118,65 +113,65 @@ def run_shown(root: Path) -> Outcome:
 
 def key_of_shown(root: Path) -> str:
     """A cell may read and run anything of the project."""
-    return digest_of((), digest(root), _python())
+    return digest_of([digest(root), _python()])
 
 
-def run_proof(root: Path) -> Outcome:
-    """Prove every claim."""
+def run_proof(root: Path) -> Content:
+    """Prove every claim; each says which rules it carries."""
     try:
+        from specctrl.proof.claims import CLAIMS
         from specctrl.proof.prove import figures, prove_all
     except ModuleNotFoundError as missing:
         raise RecordError(f"the claims cannot be proven without {missing.name}; install specctrl[prove]") from None
     result = prove_all("spec")
     outcome = figures(result)
     for claim, entry in outcome["claims"].items():
+        entry["rules"] = list(CLAIMS[claim].rules)
         entry["refuted"] = sorted({f"{one.step}: {one.part}" for one in result.refutations if one.claim == claim})
     return outcome
 
 
 def key_of_proof(root: Path) -> str:
-    """The prover and the rule code that it imports, and the solver."""
+    """The prover and the rooms below it, and the solver."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
         solver = version("z3-solver")
     except PackageNotFoundError:
         solver = "none"
-    return digest_of(imported("specctrl.proof.prove"), getsource(run_proof), _python(), solver)
+    return digest_of([digest(PACKAGE, (*CORE, "proof")), getsource(run_proof), _python(), solver])
 
 
-def run_explored(root: Path) -> Outcome:
+def run_explored(root: Path) -> Content:
     """Explore two bits to the end; then judge each property by mutants of the rules that it carries."""
-    from specctrl.evidence.judge import judge_properties
-    from specctrl.exploration.search import HOSTS, MANIFEST, PROPERTIES, bits_of, explore, few_pairs, worlds
+    from specctrl.evidence.breaks import break_properties
+    from specctrl.exploration.search import MANIFEST, explore, quick
     from specctrl.model.kvm.variant import SPEC
 
-    quick = json.loads(MANIFEST.read_text("utf-8"))[0]
-    bits = bits_of(quick["bits"])
-    found = explore(SPEC, worlds(bits, [HOSTS[name] for name in quick["hosts"]], few_pairs(bits)), bits)
+    bits, worlds = quick()
+    found = explore(SPEC, worlds, bits)
     rules = load_rules(root / "spec")
-    pairs = [(name, rules[id]) for name, ids in SHOWS.items() for id in ids if id in rules]
-    broken: dict[str, dict[str, str]] = {name: {} for name in PROPERTIES}
-    for (name, rule), mutant in zip(pairs, judge_properties(pairs), strict=True):
+    pairs = [(name, rules[id]) for name, shown in PROPERTIES.items() for id in shown.rules if id in rules]
+    broken = {name: dict.fromkeys(shown.rules, "") for name, shown in PROPERTIES.items()}
+    for (name, rule), mutant in zip(pairs, break_properties(pairs), strict=True):
         broken[name][rule.id] = mutant
-    return {"bits": quick["bits"], "hosts": quick["hosts"], **found.figures(), "properties": broken}
+    first = json.loads(MANIFEST.read_text("utf-8"))[0]
+    return {"bits": first["bits"], "hosts": first["hosts"], **found.figures(), "properties": broken}
 
 
 def key_of_explored(root: Path) -> str:
-    """The explorer and the rule code, what is explored, the mutants, and which code the rules bind."""
+    """The explorer, the mutants and the rooms below them, and which code the rules bind."""
     rules = load_rules(root / "spec")
-    bound = {id: rules[id].code for ids in SHOWS.values() for id in ids if id in rules}
-    files = imported("specctrl.evidence.judge", *(f"specctrl.model.{module}" for module in MODULES))
-    data = [(name, PACKAGE / name) for name in ("exploration/explored.json", "evidence/mutants.json")]
-    return digest_of([*files, *data], repr(sorted(bound.items())), getsource(run_explored), _python())
+    bound = {id: rules[id].code for shown in PROPERTIES.values() for id in shown.rules if id in rules}
+    return digest_of([digest(PACKAGE, (*CORE, "exploration", "evidence")), repr(sorted(bound.items())), _python()])
 
 
-def run_prompts(root: Path) -> Outcome:
+def run_prompts(root: Path) -> Content:
     """Run the prompts of all docstrings."""
     return {"failures": run_all_docstrings("specctrl")}
 
 
-KINDS: dict[str, tuple[Callable[[Path], str], Callable[[Path], Outcome]]] = {
+RECORDS: dict[str, tuple[Callable[[Path], str], Callable[[Path], Content]]] = {
     "pages": (key_of_shown, run_all),
     "docstrings": (key_of_shown, run_prompts),
     "shown": (key_of_shown, run_shown),
@@ -189,14 +184,14 @@ KINDS: dict[str, tuple[Callable[[Path], str], Callable[[Path], Outcome]]] = {
 # ---- keeping them
 
 
-def read_record(file: Path, kind: str, key: str) -> Outcome | None:
+def read_record(file: Path, kind: str, key: str) -> Content | None:
     """A record that is kept; RecordError if the file is not the record that its name says."""
     if not file.is_file():
         return None
     try:
         record = json.loads(file.read_text("utf-8"))
         said = (record["kind"], record["key"])
-        outcome: Outcome = record["outcome"]
+        outcome: Content = record["outcome"]
     except (ValueError, KeyError, TypeError) as error:
         raise RecordError(f"{file} is no record of evidence ({error!r}); delete it") from None
     if said != (kind, key):
@@ -212,9 +207,9 @@ def write_file(file: Path, content: Any) -> None:
     part.replace(file)
 
 
-def obtain(kind: str, root: Path, folder: Path | None, told: Told = lambda _: None) -> Outcome:
+def obtain(kind: str, root: Path, folder: Path | None, told: Told = lambda _: None) -> Content:
     """A record that is kept in ``folder``, or made now, which ``told`` hears of."""
-    key_of, run = KINDS[kind]
+    key_of, run = RECORDS[kind]
     key = key_of(root)
     file = None if folder is None else folder / f"{kind}-{key}.json"
     kept = None if file is None else read_record(file, kind, key)
@@ -246,7 +241,7 @@ def gather(root: Path, folder: Path | None, told: Told = lambda _: None) -> Evid
     kept = {kind: obtain(kind, root, folder, told) for kind in ("shown", "proof", "explored")}
     shown = {id: _shown(row) for id, row in kept["shown"].items()}
     for id, one in shown.items():
-        one.claims = [claim for claim, ids in PROVES.items() if id in ids]
+        one.claims = [claim for claim, entry in kept["proof"]["claims"].items() if id in entry["rules"]]
         _take_properties(id, one, kept["explored"]["properties"])
     evidence = Evidence(rules, shown, kept["proof"], kept["explored"])
     if folder is not None:
@@ -255,15 +250,15 @@ def gather(root: Path, folder: Path | None, told: Told = lambda _: None) -> Evid
 
 
 def _take_properties(id: str, shown: Shown, judged: dict[str, dict[str, str]]) -> None:
-    for name, ids in SHOWS.items():
-        if id in ids and (mutant := judged.get(name, {}).get(id)):
+    for name, broken_by in judged.items():
+        if mutant := broken_by.get(id):
             shown.properties.append(name)
             shown.broken_by[name] = mutant
-        elif id in ids:
+        elif id in broken_by:
             shown.unmoved.append(name)
 
 
-def _shown(row: Outcome) -> Shown:
+def _shown(row: Content) -> Shown:
     return Shown(**{**row, "examples": [Example(**one) for one in row["examples"]]})
 
 

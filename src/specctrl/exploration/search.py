@@ -5,6 +5,7 @@ contract.  What a step shows is compared with what the contract says, each new s
 VM exit is watched.  The first history that violates a property is a shortest one.
 """
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
 from itertools import repeat
@@ -43,28 +44,6 @@ from specctrl.model.registers import (
 )
 from specctrl.model.vmm.migration import Plan, migrate
 from specctrl.model.vmm.vmms import STATE_MSRS
-
-PROPERTIES: dict[str, str] = {
-    "mechanism_refines_contract": "Every step ends as the contract says (success, fault, errno, level), and leaves "
-    "report, pair and mode as the contract says.",
-    "guest_reads_what_it_wrote": "RDMSR of IA32_SPEC_CTRL returns what was last written, at L1 and L2.",
-    "get_msrs_is_the_view": "KVM_GET_MSRS of IA32_SPEC_CTRL returns the guest's view, and of the report the report.",
-    "userspace_wins": "While the guest runs, the processor holds userspace's value in every bit of userspace's mask.",
-    "zero_forced_bits_never_set": "While the guest runs, no bit that userspace forces to 0 is set in the processor.",
-    "report_is_in_force": "While the guest runs, every bit that its report asks for, that the host can deliver and "
-    "userspace's mask leaves alone, is set in the processor.",
-    "nothing_else_is_forced": "While the guest runs, every other bit of the processor's register is the guest's own.",
-    "forced_is_intercepted": "While the guest runs with something forced on a host without the control, its writes "
-    "of IA32_SPEC_CTRL are intercepted.",
-    "host_value_after_exit": "After every VM exit the processor holds the host's value.",
-    "saved_is_hardware": "At every VM exit, before the host's value is written back, KVM's saved value is the "
-    "processor's.",
-    "host_never_faults": "KVM never writes a value to the MSR that the host refuses.",
-    "reset_leaves_userspace": "INIT and a platform reset leave view 0, and exactly userspace's pair in force.",
-    "migration_is_identity": "A migration succeeds exactly if the contract lets the state move, and leaves view, "
-    "report and level as they were.",
-}
-"""What is looked at, in plain English; where a name is also a claim's, it means the same."""
 
 BITS = {"IBRS": IBRS, "STIBP": STIBP, "SSBD": SSBD, "RRSBA_DIS_S": RRSBA_DIS_S, "BHI_DIS_S": BHI_DIS_S}
 """The bits that can be explored, by name."""
@@ -425,3 +404,10 @@ def explore(
 
 MANIFEST = Path(__file__).with_name("explored.json")
 """The figures of the explorations that were made for this version; tests make them again."""
+
+
+def quick() -> tuple[int, list[World]]:
+    """The bits and the worlds of the first exploration in the manifest, which each build repeats."""
+    first = json.loads(MANIFEST.read_text("utf-8"))[0]
+    bits = bits_of(first["bits"])
+    return bits, worlds(bits, [HOSTS[name] for name in first["hosts"]], few_pairs(bits))

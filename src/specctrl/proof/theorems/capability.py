@@ -86,7 +86,7 @@ def pair_is_accepted(host: Host, mask: object, value: object) -> Term:
                   word_term(value) & ~word_term(mask) == 0)
 
 
-@theorem
+@theorem(rules=("contract.effective.merge", "contract.force.overlay", "virt.ctrl.offered"))
 def formulas_go_bit_by_bit(machine: Variant, values: Symbols) -> Parts:
     """The four word formulas, for each of the 64 bits: a merge has the value's bit where the mask has it and the
     guest's elsewhere; an overlay masks what either asks for, and forces to 1 what only the report asks for; a subset
@@ -102,7 +102,7 @@ def formulas_go_bit_by_bit(machine: Variant, values: Symbols) -> Parts:
     yield "subset", iff(is_subset(left, right), not_(outside(left, right)))
 
 
-@theorem
+@theorem(rules=("cap.supported.set",))
 def supported_set_is_what_the_host_has(machine: Variant, values: Symbols) -> Parts:
     """The supported set has a bit exactly if the host has the control and the features that this bit needs; it has no
     bit but IBRS, STIBP, SSBD, RRSBA_DIS_S and BHI_DIS_S."""
@@ -110,7 +110,7 @@ def supported_set_is_what_the_host_has(machine: Variant, values: Symbols) -> Par
     yield "each bit", iff(has(supported_force_spec_ctrl(host), bit), forceable(host, bit))
 
 
-@theorem
+@theorem(rules=("cap.check.boolean", "cap.supported.ioctl-fd", "cap.supported.bad-pointer", "numbers.detect.by-ioctl"))
 def support_is_told(machine: Variant, values: Symbols) -> Parts:
     """KVM_CHECK_EXTENSION answers 1 exactly on a host where some bit can be forced to 1, and 0 on every other;
     KVM_GET_SUPPORTED_FORCE_SPEC_CTRL answers on the /dev/kvm fd of every host with exactly the bits that can be,
@@ -129,7 +129,10 @@ def support_is_told(machine: Variant, values: Symbols) -> Parts:
     yield "a bad pointer", truth(on_fd.get_supported_force_spec_ctrl(bad_pointer=True) == {"errno": "EFAULT"})
 
 
-@theorem
+@theorem(rules=(
+    "cap.enable.needs-support", "cap.enable.value-supported", "cap.enable.value-in-mask", "cap.enable.mask-arbitrary",
+    "cap.enable.before-vcpus", "cap.enable.replaces",
+))
 def capability_takes_exactly_valid_pairs(machine: Variant, values: Symbols) -> Parts:
     """KVM_ENABLE_CAP of KVM_CAP_FORCE_SPEC_CTRL on a VM fd succeeds exactly if no vCPU exists, the host can force some
     bit, and the value has no bit that cannot be forced to 1 and none outside the mask, whatever else the mask has; it
@@ -152,7 +155,7 @@ def capability_takes_exactly_valid_pairs(machine: Variant, values: Symbols) -> P
             truth(undone is None), same(again.user_mask, 0), same(again.user_value, 0))
 
 
-@theorem
+@theorem(rules=("msr-exit.caps",))
 def exit_reasons_are_three_bits(machine: Variant, values: Symbols) -> Parts:
     """KVM_ENABLE_CAP of KVM_CAP_X86_USER_SPACE_MSR takes exactly the combinations of bits 0 to 2; it replaces the
     reasons and nothing else, and where it fails, with EINVAL, it changes nothing."""
@@ -167,7 +170,7 @@ def exit_reasons_are_three_bits(machine: Variant, values: Symbols) -> Parts:
     yield "nothing else", unchanged(vm, before, "exit_reasons")
 
 
-@theorem
+@theorem(rules=("cap.enable.flags-zero",))
 def flags_are_refused(machine: Variant, values: Symbols) -> Parts:
     """KVM_ENABLE_CAP on a VM fd with any flag, or of a capability that is not one of the two, fails with EINVAL and
     changes nothing, whatever its arguments."""
@@ -203,7 +206,7 @@ def heard(contract: Contract, bit: object) -> Term:
     return asked if contract.kept_by is ReportKeptBy.KVM else all_of(asked, forceable(contract.host, bit))
 
 
-@theorem
+@theorem(rules=("contract.force.deliverable",))
 def report_asks_for_exactly_what_can_be_delivered(machine: Variant, values: Symbols) -> Parts:
     """BHB_CLEAR_SEQ_S_USED asks for BHI_DIS_S exactly on a host with BHI_CTRL and without BHI_NO, RETPOLINE_S_USED for
     RRSBA_DIS_S exactly on a host with RRSBA_CTRL and RRSBA, and no report asks for another bit."""
@@ -211,7 +214,10 @@ def report_asks_for_exactly_what_can_be_delivered(machine: Variant, values: Symb
     yield "each bit", iff(has(requested_bits(host, report), bit), asked_for(host, report, bit))
 
 
-@theorem
+@theorem(rules=(
+    "contract.effective.merge", "contract.force.overlay", "contract.force.nothing-else",
+    "contract.report.userspace-supported",
+))
 def contract_forces_bit_by_bit(machine: Variant, values: Symbols) -> Parts:
     """Whoever keeps the report: a bit is forced exactly if userspace's mask has it or the report asks for it; to
     userspace's value in the first case, and to 1 in the second.  The processor holds the force value there and the
@@ -229,7 +235,7 @@ def contract_forces_bit_by_bit(machine: Variant, values: Symbols) -> Parts:
             users, has(contract.user_value, bit), any_of(asked, has(contract.guest_view, bit))))
 
 
-@theorem
+@theorem(rules=("contract.view.reads-back", "contract.write.merged-decides"))
 def contract_decides_on_the_merge(machine: Variant, values: Symbols) -> Parts:
     """A view may be held exactly if the host has the MSR and accepts every bit of the value that would take effect.
     A guest's write is decided by that and by its CPUID, and KVM_SET_MSRS by that alone; what is accepted is read back
@@ -252,7 +258,7 @@ def contract_decides_on_the_merge(machine: Variant, values: Symbols) -> Parts:
         fits, same(restored.guest_view, value), same(restored.guest_view, before.guest_view))
 
 
-@theorem
+@theorem(rules=("virt.ctrl.reserved", "virt.ctrl.offered", "virt.report.silent"))
 def contract_decides_on_reports(machine: Variant, values: Symbols) -> Parts:
     """A guest's report is accepted exactly if it is shown the MSR, sets no reserved bit, and sets no new bit that it is
     not offered; userspace's exactly if KVM keeps it and it has no reserved bit.  Host, pair and what comes of it do not
@@ -278,7 +284,7 @@ def contract_decides_on_reports(machine: Variant, values: Symbols) -> Parts:
         yield f"{kept_by.value}: KVM_SET_MSRS leaves", unchanged(restored, before, "report")
 
 
-@theorem
+@theorem(rules=("contract.report.userspace-init", "init.view-zero", "init.report.withdrawn"))
 def contract_init_reaches_kvm_only(machine: Variant, values: Symbols) -> Parts:
     """INIT makes the view 0.  It withdraws a report that KVM keeps, where the assumption init-withdraws-report holds,
     and changes no report that userspace keeps, nor what is forced for it."""
@@ -294,7 +300,7 @@ def contract_init_reaches_kvm_only(machine: Variant, values: Symbols) -> Parts:
             yield "userspace: what is forced", equal(contract.force(), before.force())
 
 
-@theorem
+@theorem(rules=("contract.move.identity",))
 def contract_takes_exactly_valid_pairs(machine: Variant, values: Symbols) -> Parts:
     """Userspace's new pair for a vCPU, and a move to another host, are accepted exactly if that host can force the
     pair, where there is one to move, and accepts the guest's view merged with what would be in force, where the vCPU
@@ -324,7 +330,7 @@ def contract_takes_exactly_valid_pairs(machine: Variant, values: Symbols) -> Par
 # ---- creation, and what KVM offers
 
 
-@theorem
+@theorem(rules=("cap.vcpu.starts-with-vm-pair", "virt.created-zero"))
 def new_vcpu_starts_with_the_vms_pair(machine: Variant, values: Symbols) -> Parts:
     """A new vCPU, on any host and for any guest CPUID, has exactly the VM's pair in force, view 0, and reads and writes
     of IA32_SPEC_CTRL intercepted for L1 and L2; it runs with the VM's value.  The three virtual MSRs are 0, and
@@ -353,7 +359,7 @@ def new_vcpu_starts_with_the_vms_pair(machine: Variant, values: Symbols) -> Part
     yield "the register", implies(flag_term(exists(host)), same(vcpu.cpu.spec_ctrl, vm.user_value))
 
 
-@theorem
+@theorem(rules=("virt.feature-msrs", "virt.index-list"))
 def kvm_offers_the_virtual_msrs_everywhere(machine: Variant, values: Symbols) -> Parts:
     """On every host the feature MSRs of /dev/kvm are IA32_ARCH_CAPABILITIES, with bit 63 and of the other bits exactly
     RRSBA and BHI_NO as the host has them, MSR_VIRTUAL_ENUMERATION with bit 0, and MSR_VIRTUAL_MITIGATION_ENUM with bits

@@ -29,7 +29,7 @@ from specctrl.proof.theorems.statement import (
     merged_outside,
     outside,
     taken_from,
-    theorem_of,
+    theorem,
     truth,
     twin,
     unchanged,
@@ -73,7 +73,7 @@ def allows(vcpu: Vcpu, write: bool) -> Term:
     return flag_term(vcpu.vm.msr_filter.allows(IA32_SPEC_CTRL, write=write))
 
 
-@theorem_of(L1_KVM, L2_KVM, of=Of.ANY)
+@theorem(L1_KVM, L2_KVM, of=Of.ANY, rules=("entry.loads-saved", "entry.by-register"))
 def entry_loads_the_saved_value(vcpu: Vcpu, values: Symbols) -> Parts:
     """VM entry leaves the saved value in the register wherever the MSR exists, whatever the register held; elsewhere it
     leaves it alone.  It writes unless the saved value is the host's and the register holds it, and the write faults the
@@ -94,7 +94,9 @@ def entry_loads_the_saved_value(vcpu: Vcpu, values: Symbols) -> Parts:
         yield "the VMCSs", all_of(equal(vcpu.vmcs01, before.vmcs01), equal(vcpu.vmcs02, before.vmcs02))
 
 
-@theorem_of(L1_GUEST, L2_GUEST, of=Of.ANY)
+@theorem(L1_GUEST, L2_GUEST, of=Of.ANY, rules=(
+    "exit.saved-is-hardware", "exit.saved-from-view", "exit.view-taken", "exit.host-restored",
+))
 def exit_takes_and_gives_back(vcpu: Vcpu, values: Symbols) -> Parts:
     """A VM exit before which the guest could write the MSR directly takes as its view SHADOW with the control and the
     register without, and as the saved value the merge of that view with the pair in force; after another both stand.
@@ -123,7 +125,10 @@ def exit_takes_and_gives_back(vcpu: Vcpu, values: Symbols) -> Parts:
     yield "nothing else", unchanged(vcpu, before, "cpu", "vm", "saved", "guest_view")
 
 
-@theorem_of(L1_KVM, L2_KVM)
+@theorem(L1_KVM, L2_KVM, rules=(
+    "force.mask-follows", "force.zeros-too", "cap.vcpu.report-recomputed", "cap.guest-cpuid.not-looked-at",
+    "nested.mask-both",
+))
 def what_is_forced_goes_bit_by_bit(vcpu: Vcpu, values: Symbols) -> Parts:
     """When userspace's pair or the report has changed, in whatever way: each bit of mask and value is what both make of
     it, the saved value has the force value where the mask has the bit and the view elsewhere, the loaded VMCS has the
@@ -150,7 +155,9 @@ def what_is_forced_goes_bit_by_bit(vcpu: Vcpu, values: Symbols) -> Parts:
     yield "the other: SHADOW", implies(control, same(vcpu.vmcs.spec_ctrl_shadow, vcpu.guest_view))
 
 
-@theorem_of(L1_KVM, L2_KVM)
+@theorem(L1_KVM, L2_KVM, rules=(
+    "cap.enable.flags-zero", "cap.vcpu.any-time", "cap.vcpu.tried-on-host", "force.host-accepts",
+))
 def vcpu_capability_takes_exactly_safe_pairs(vcpu: Vcpu, values: Symbols) -> Parts:
     """KVM_ENABLE_CAP on a vCPU fd, in L1 or L2 and at any time, succeeds exactly if flags are 0, the capability is
     KVM_CAP_FORCE_SPEC_CTRL, the host can force the pair, and the host accepts every bit of the guest's view merged with
@@ -180,7 +187,7 @@ def vcpu_capability_takes_exactly_safe_pairs(vcpu: Vcpu, values: Symbols) -> Par
     yield "the MASK field", implies(flag_term(vcpu.cpu.has_control), same(vcpu.vmcs.spec_ctrl_mask, vcpu.force_mask))
 
 
-@theorem_of(L1_KVM, L2_KVM)
+@theorem(L1_KVM, L2_KVM, rules=("intercept.hidden-msr", "intercept.without-control"))
 def interception_follows_mask_and_cpuid(vcpu: Vcpu, values: Symbols) -> Parts:
     """After a change of what is forced: a guest whose CPUID hides the MSR, and any guest on a host without the control
     while the mask is not 0, accesses it in neither direction directly, at L1 and at L2; on such a host a mask of 0 and
@@ -204,7 +211,7 @@ def interception_follows_mask_and_cpuid(vcpu: Vcpu, values: Symbols) -> Parts:
             all_of(control, shown), iff(l1_direct(vcpu, write), l1_direct(before, write)))
 
 
-@theorem_of(L1_KVM, L2_KVM)
+@theorem(L1_KVM, L2_KVM, rules=("intercept.until-first-nonzero",))
 def first_nonzero_write_ends_interception(vcpu: Vcpu, values: Symbols) -> Parts:
     """After a write of IA32_SPEC_CTRL that KVM performs, for the guest or for userspace: if it is accepted and not 0,
     and CPUID shows the MSR, and there is the control or nothing is forced, L1 accesses the MSR directly in exactly the
@@ -221,7 +228,7 @@ def first_nonzero_write_ends_interception(vcpu: Vcpu, values: Symbols) -> Parts:
         yield f"{name} of L2", iff(l2_direct(vcpu, write), l2_direct(before, write))
 
 
-@theorem_of(L1_KVM, L2_KVM, L1_GUEST, L2_GUEST)
+@theorem(L1_KVM, L2_KVM, L1_GUEST, L2_GUEST, rules=("filter.reintercepts",))
 def denied_directions_are_intercepted(vcpu: Vcpu, values: Symbols) -> Parts:
     """When a vCPU takes note of a new filter it leaves the guest, and L1 then accesses the MSR directly in no direction
     that the filter denies, and in no other than those in which KVM passes it through; L2 goes on as it did, where KVM
@@ -236,7 +243,9 @@ def denied_directions_are_intercepted(vcpu: Vcpu, values: Symbols) -> Parts:
         yield f"{name} of L2", implies(passes, iff(l2_direct(vcpu, write), l2_direct(before, write)))
 
 
-@theorem_of(L1_KVM, L2_KVM)
+@theorem(L1_KVM, L2_KVM, rules=(
+    "init.view-zero", "init.userspace-stays", "init.report.withdrawn", "init.interception-stays",
+))
 def init_keeps_interception(vcpu: Vcpu, values: Symbols) -> Parts:
     """What INIT resets is the view, which becomes 0, and the report, under the assumption init-withdraws-report; the
     pair in force is then exactly what userspace and the remaining report make, the loaded SHADOW is 0, and no access is
@@ -260,7 +269,7 @@ def init_keeps_interception(vcpu: Vcpu, values: Symbols) -> Parts:
                 decides, not_(now(vcpu, write)), iff(now(vcpu, write), now(before, write)))
 
 
-@theorem_of(L1_KVM, L2_KVM, L1_GUEST, L2_GUEST)
+@theorem(L1_KVM, L2_KVM, L1_GUEST, L2_GUEST, rules=("reset.userspace", "nested.set-state.no-lists"))
 def reset_leaves_zero(vcpu: Vcpu, values: Symbols) -> Parts:
     """After a platform reset, wherever the vCPU was: view and report are 0 for guest and userspace, exactly
     userspace's pair is in force, and the vCPU is at level 1, out of VMX operation and SMM, with no INIT pending and not
@@ -279,7 +288,10 @@ def reset_leaves_zero(vcpu: Vcpu, values: Symbols) -> Parts:
                                 and vcpu.smm_left_level2 is False and vcpu.smm_left_vmx is False)
 
 
-@theorem_of(L1_KVM, L2_KVM)
+@theorem(L1_KVM, L2_KVM, rules=(
+    "access.emulated.merged-decides", "access.emulated.view-and-saved", "access.no-msr.refused", "force.zeros-too",
+    "force.host-accepts", "migration.restorable",
+))
 def kvm_writes_view_and_merge(vcpu: Vcpu, values: Symbols) -> Parts:
     """A write of IA32_SPEC_CTRL that KVM performs, for the guest whose CPUID shows it or for userspace, is accepted
     exactly if the host has the MSR and accepts every bit of the value merged with what is in force.  It sets view,

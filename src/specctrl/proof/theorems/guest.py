@@ -124,7 +124,7 @@ def any_software(values: Symbols) -> Software:
 # ---- what a kernel chooses
 
 
-@theorem
+@theorem(rules=("guest.boot.hardware-first", "guest.boot.retpoline"))
 def kernel_uses_retpoline_or_hardware_or_software(machine: Variant, values: Symbols) -> Parts:
     """For every CPUID, IA32_ARCH_CAPABILITIES and configuration: a kernel sets BHI_DIS_S exactly if its CPUID shows
     BHI_CTRL, its owner wants a mitigation and lets it, and it does not take retpoline for one; it clears the history in
@@ -170,7 +170,7 @@ def shows(cpuid: Features) -> Term:
     return any_of(flag_term(cpuid.spec_ctrl), flag_term(cpuid.amd_ibrs))
 
 
-@theorem
+@theorem(rules=("guest.boot.chooses-once", "guest.boot.secondary", "guest.boot.keeps"))
 def every_cpu_of_a_guest_chooses_alike(machine: Variant, values: Symbols) -> Parts:
     """What a kernel chooses depends on its CPUID, IA32_ARCH_CAPABILITIES and the bits alone that the boot CPU found and
     keeps: on two CPUs that show the same it is the same, whatever their other MSRs hold and offer, and after S3.  The
@@ -199,7 +199,7 @@ def every_cpu_of_a_guest_chooses_alike(machine: Variant, values: Symbols) -> Par
 # ---- what it reports
 
 
-@theorem
+@theorem(rules=("guest.report.what-it-uses", "guest.report.other-os"))
 def report_says_what_runs(machine: Variant, values: Symbols) -> Parts:
     """Linux wants to report BHB_CLEAR_SEQ_S_USED exactly if it clears the history at system calls, with any sequence;
     the other OS exactly if it does so with the short one.  Each wants RETPOLINE_S_USED exactly if it uses retpoline,
@@ -213,7 +213,7 @@ def report_says_what_runs(machine: Variant, values: Symbols) -> Parts:
     yield "no other bit", has(wanted, 0b11) == (word_term(wanted) != 0)
 
 
-@theorem
+@theorem(rules=("guest.report.what-it-uses", "guest.report.offered-only"))
 def report_sets_and_clears_what_is_offered(machine: Variant, values: Symbols) -> Parts:
     """A report makes each of the two bits that is offered what the kernel wants, and leaves every other bit as it is;
     it leaves all as it is where MSR_VIRTUAL_ENUMERATION does not announce the MSR, and where an access faults that
@@ -238,7 +238,7 @@ def report_sets_and_clears_what_is_offered(machine: Variant, values: Symbols) ->
         yield "one bit a write", all_of(changed != 0, changed & (changed - 1) == 0)
 
 
-@theorem
+@theorem(rules=("guest.report.every-cpu", "guest.report.offered-only", "guest.report.after-s3", "guest.report.kexec"))
 def each_cpu_reports_for_itself(machine: Variant, values: Symbols) -> Parts:
     """A Linux kernel that reports does so on the boot CPU and on each secondary CPU, as its choice asks, exactly if
     CPUID and bit 63 announce the enumeration.  Without that, and on the boot CPU after S3, and if it does not report,
@@ -279,7 +279,7 @@ def known_or_not(values: Symbols) -> Software | None:
     return any_software(values) if choose(values, "booted", (True, False)) else None
 
 
-@theorem
+@theorem(rules=("exposure.bhi",))
 def four_things_stop_bhi(machine: Variant, values: Symbols) -> Parts:
     """On every host, for every effective value and all software: nothing stops BHI across modes exactly unless the host
     reports BHI_NO, the value has BHI_DIS_S, retpoline is used without RRSBA behaviour, or a sequence runs at system
@@ -303,7 +303,7 @@ def four_things_stop_bhi(machine: Variant, values: Symbols) -> Parts:
             sequence_works(host, each), protects(host, Software(at_entry=each), effective)[1])
 
 
-@theorem
+@theorem(rules=("exposure.same-mode",))
 def bhi_dis_s_helps_within_the_kernel_with_ibhf_alone(machine: Variant, values: Symbols) -> Parts:
     """On every host, for every effective value and all software: nothing stops classic BPF within the kernel exactly if
     programs can have it run, the host lacks BHI_NO, no retpoline holds, no sequence that works here ends it, and IBHF
@@ -319,7 +319,7 @@ def bhi_dis_s_helps_within_the_kernel_with_ibhf_alone(machine: Variant, values: 
     yield "without IBHF", implies(not_(term_of(software.ibhf)), truth(again is found))
 
 
-@theorem
+@theorem(rules=("exposure.bti",))
 def a_lost_ibrs_is_named(machine: Variant, values: Symbols) -> Parts:
     """On every host, for every effective value and view and all software: a kernel is exposed to injected branch
     targets exactly if it relies on IBRS, bit 0 is not in the value, no retpoline holds, and it is not one that writes
@@ -333,7 +333,7 @@ def a_lost_ibrs_is_named(machine: Variant, values: Symbols) -> Parts:
     yield "exposed", iff(truth("BTI" in exposed(host, effective, software, view)), lost)
 
 
-@theorem
+@theorem(rules=("exposure.rrsba",))
 def rrsba_needs_retpoline_and_no_bit(machine: Variant, values: Symbols) -> Parts:
     """On every host, for every effective value and all software: a kernel is exposed to RRSBA exactly if it relies on
     retpoline, or has not booted, the host has RRSBA behaviour, and the value lacks RRSBA_DIS_S."""
@@ -356,7 +356,7 @@ def without(item: Overhead, effective: int, software: Software) -> tuple[int, So
     return effective, replace(software, at_entry=cheaper)
 
 
-@theorem
+@theorem(rules=("exposure.overhead",))
 def what_is_needless_can_be_left_out(machine: Variant, values: Symbols) -> Parts:
     """On every host, for every effective value and all software: whatever is called needless is there, and the kernel
     without it is exposed to exactly the same, unless its owner wants no mitigation at system calls.  Of a guest that

@@ -23,7 +23,6 @@ from specctrl.proof.theorems.statement import (
     choose,
     equal,
     theorem,
-    theorem_of,
     truth,
     twin,
     unchanged,
@@ -34,7 +33,7 @@ ORDERS = tuple(permutations(range(3)))
 """Every order of three operations; the first is the one that the others are compared with."""
 
 
-@theorem
+@theorem(rules=("migration.any-order",))
 def restoring_commutes(machine: Variant, values: Symbols) -> Parts:
     """On a new vCPU under any pair, on any host with the MSR: KVM_SET_MSRS of any view, KVM_SET_MSRS of any report and
     KVM_SET_NESTED_STATE of any state that the host takes, in any of their six orders, each end alike, and after the
@@ -79,7 +78,7 @@ def restoring_commutes(machine: Variant, values: Symbols) -> Parts:
             yield "bitmaps", unchanged(mine, theirs, "spec_ctrl_mask", "spec_ctrl_shadow")
 
 
-@theorem_of(L1_KVM, L2_KVM)
+@theorem(L1_KVM, L2_KVM, rules=("migration.pending-exit",))
 def a_waiting_exit_is_not_moved(vcpu: Vcpu, values: Symbols) -> Parts:
     """While an MSR exit waits for userspace's reply the machine moves no vCPU and lets no guest run: it refuses, and
     changes nothing.  Userspace's ioctls on the vCPU, and a new filter, meanwhile end as otherwise and leave the same,

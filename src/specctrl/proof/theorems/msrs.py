@@ -33,7 +33,7 @@ from specctrl.proof.theorems.statement import (
     has,
     iff,
     outside,
-    theorem_of,
+    theorem,
     truth,
     twin,
     unchanged,
@@ -84,7 +84,7 @@ def same_ioctls(vcpu: Vcpu, other: Vcpu, values: Symbols, *but: str) -> Parts:
     yield "it leaves the same", unchanged(vcpu, other, "vm", *but)
 
 
-@theorem_of(L1_KVM, L2_KVM, L1_GUEST, L2_GUEST)
+@theorem(L1_KVM, L2_KVM, L1_GUEST, L2_GUEST, rules=("access.read.view", "migration.view-not-effective"))
 def userspace_reads_what_is_kept(vcpu: Vcpu, values: Symbols) -> Parts:
     """KVM_GET_MSRS returns the guest's view, never the effective value, and the report and the three feature MSRs as
     they are kept; for every guest CPUID, filter and exit reason, in whichever state the vCPU is."""
@@ -96,7 +96,7 @@ def userspace_reads_what_is_kept(vcpu: Vcpu, values: Symbols) -> Parts:
         yield f"{msr:#x}", same(value, kept)
 
 
-@theorem_of(L1_KVM, L2_KVM)
+@theorem(L1_KVM, L2_KVM, rules=("set-msrs.stops",))
 def lists_of_ioctls_stop_at_the_first_refusal(vcpu: Vcpu, values: Symbols) -> Parts:
     """KVM_SET_MSRS of two entries does what two calls would, the second only if the first succeeded; it returns how
     many it wrote.  KVM_GET_MSRS stops at an MSR that KVM does not have."""
@@ -114,7 +114,7 @@ def lists_of_ioctls_stop_at_the_first_refusal(vcpu: Vcpu, values: Symbols) -> Pa
     yield "KVM_GET_MSRS", equal(tuple(read), (vcpu.mitigation_ctrl,))
 
 
-@theorem_of(L1_KVM, L2_KVM)
+@theorem(L1_KVM, L2_KVM, rules=("access.cpuid-gate",))
 def cpuid_gates_the_guest_alone(vcpu: Vcpu, values: Symbols) -> Parts:
     """An access of IA32_SPEC_CTRL that KVM performs for a guest is refused with INVAL, and changes nothing, if its
     CPUID hides the MSR; KVM_SET_MSRS and KVM_GET_MSRS end alike, and set the same words, whatever the guest's CPUID."""
@@ -137,7 +137,7 @@ def cpuid_gates_the_guest_alone(vcpu: Vcpu, values: Symbols) -> Parts:
             yield "KVM_GET_MSRS", equal(tuple(vcpu.get_msrs(KNOWN)), tuple(other.get_msrs(KNOWN)))
 
 
-@theorem_of(L1_KVM, L2_KVM)
+@theorem(L1_KVM, L2_KVM, rules=("filter.decides-first", "filter.guest-only"))
 def filter_decides_first_and_for_guests_alone(vcpu: Vcpu, values: Symbols) -> Parts:
     """What the filter denies a guest is refused with the reason FILTER, and changes nothing, for MSRs that KVM has and
     for one that it has not; what it allows never is.  KVM_SET_MSRS and KVM_GET_MSRS end alike, and set the same words,
@@ -157,7 +157,7 @@ def filter_decides_first_and_for_guests_alone(vcpu: Vcpu, values: Symbols) -> Pa
     yield f"a denied {access} changes nothing", implies(denied, unchanged(vcpu, before, "vm"))
 
 
-@theorem_of(L1_KVM, L2_KVM)
+@theorem(L1_KVM, L2_KVM, rules=("msr-exit.reasons",))
 def refusals_exit_where_userspace_asked(vcpu: Vcpu, values: Symbols) -> Parts:
     """An instruction whose access is refused exits to userspace, with its reason, MSR and value and with the
     instruction waiting, exactly if the VM enabled that reason; otherwise the guest takes #GP."""
@@ -171,7 +171,7 @@ def refusals_exit_where_userspace_asked(vcpu: Vcpu, values: Symbols) -> Parts:
         yield "it waits", truth(vcpu.pending_exit is pending and not vcpu.in_guest)
 
 
-@theorem_of(L1_KVM, L2_KVM)
+@theorem(L1_KVM, L2_KVM, rules=("msr-exit.completes",))
 def reply_completes_without_kvm(vcpu: Vcpu, values: Symbols) -> Parts:
     """Userspace's reply completes a pending RDMSR with its value and a pending WRMSR with nothing, or with #GP where it
     says so; no word that KVM keeps changes, and nothing is pending any more."""
@@ -190,7 +190,10 @@ def reply_completes_without_kvm(vcpu: Vcpu, values: Symbols) -> Parts:
 # ---- the virtual MSRs
 
 
-@theorem_of(L1_KVM, L2_KVM)
+@theorem(L1_KVM, L2_KVM, rules=(
+    "virt.enumeration.gate", "virt.ctrl.gate", "virt.read-only", "virt.ctrl.reserved", "virt.ctrl.offered",
+    "virt.ctrl.any-time", "virt.refusal.inval", "virt.report.silent",
+))
 def guest_accesses_of_virtual_msrs(vcpu: Vcpu, values: Symbols) -> Parts:
     """A guest's access of a virtual MSR that no filter denies is performed exactly if its CPUID and bit 63 announce
     the enumeration, and for the other two MSRs the enumeration's bit 0 too; it writes only the report, with no reserved
@@ -230,7 +233,9 @@ def guest_accesses_of_virtual_msrs(vcpu: Vcpu, values: Symbols) -> Parts:
         yield "what is refused changes nothing", unchanged(vcpu, before, "vm")
 
 
-@theorem_of(L1_KVM, L2_KVM)
+@theorem(L1_KVM, L2_KVM, rules=(
+    "virt.host.valid-sets", "virt.frozen", "virt.ctrl.any-time", "virt.ctrl.reserved", "virt.report.silent",
+))
 def userspace_writes_of_virtual_msrs(vcpu: Vcpu, values: Symbols) -> Parts:
     """KVM_SET_MSRS of a virtual MSR is decided by its constant valid set alone; of the three feature MSRs, once the
     vCPU has run, by whether the value is the one that is kept.  What is accepted is kept as written, and what is
@@ -252,7 +257,7 @@ def userspace_writes_of_virtual_msrs(vcpu: Vcpu, values: Symbols) -> Parts:
         yield "what is refused changes nothing", unchanged(vcpu, before, "vm")
 
 
-@theorem_of(L1_KVM, L2_KVM)
+@theorem(L1_KVM, L2_KVM, rules=("virt.report.per-vcpu", "virt.report.in-force"))
 def report_forces_on_its_own_vcpu(vcpu: Vcpu, values: Symbols) -> Parts:
     """A report, by the guest or by userspace, changes no field of the VM or of another vCPU of that VM; on its own
     vCPU it is in force at the next VM entry, and before it is at L2 or at L1."""

@@ -31,7 +31,7 @@ from specctrl.proof.theorems.statement import (
     equal,
     iff,
     merged_outside,
-    theorem_of,
+    theorem,
     truth,
     twin,
     unchanged,
@@ -59,7 +59,7 @@ def words_of(vcpu: Vcpu) -> tuple[Any, ...]:
     return (vcpu.guest_view, vcpu.mitigation_ctrl, vcpu.user_mask, vcpu.user_value, vcpu.force_mask, vcpu.force_value)
 
 
-@theorem_of(L1_KVM)
+@theorem(L1_KVM, rules=("nested.no-control-for-l1", "nested.bitmap.merged", "nested.bitmap.when"))
 def l1_never_has_the_control(vcpu: Vcpu, values: Symbols) -> Parts:
     """Whatever L1 asks for: when L2 is entered vmcs02 has the control exactly where the host has it, with the vCPU's
     own mask in force and view in MASK and SHADOW; L2's bitmap intercepts what vmcs01's or L1's does, everything if L1
@@ -77,7 +77,7 @@ def l1_never_has_the_control(vcpu: Vcpu, values: Symbols) -> Parts:
         yield name, iff(l2_direct(vcpu, write), not_(any_of(mine, l1_wants(controls, IA32_SPEC_CTRL, write))))
 
 
-@theorem_of(L1_KVM, L2_KVM, L2_GUEST)
+@theorem(L1_KVM, L2_KVM, L2_GUEST, rules=("nested.bitmap.merged", "nested.bitmap.when"))
 def bitmaps_are_merged_when_they_must_be(vcpu: Vcpu, values: Symbols) -> Parts:
     """RSM and KVM_SET_NESTED_STATE into L2 leave a merge waiting, the next KVM_RUN performs it, and no KVM_RUN
     performs another: L2 then accesses the MSR directly exactly where neither bitmap intercepts."""
@@ -103,7 +103,7 @@ def bitmaps_are_merged_when_they_must_be(vcpu: Vcpu, values: Symbols) -> Parts:
         yield name, when(waits, merged, kept) if vcpu.level == 2 else kept
 
 
-@theorem_of(L1_KVM)
+@theorem(L1_KVM, rules=("nested.virtual-msrs.reflected",))
 def virtual_msrs_of_l2_go_to_l1(vcpu: Vcpu, values: Symbols) -> Parts:
     """L1 intercepts every access of its L2 to the three virtual MSRs, whatever its bitmap says; one to IA32_SPEC_CTRL
     exactly if it has no bitmap or asks for the direction."""
@@ -115,7 +115,7 @@ def virtual_msrs_of_l2_go_to_l1(vcpu: Vcpu, values: Symbols) -> Parts:
     yield "IA32_SPEC_CTRL", iff(l1_intercepts(controls, IA32_SPEC_CTRL, write), wanted)
 
 
-@theorem_of(L2_GUEST)
+@theorem(L2_GUEST, rules=("nested.reflect",))
 def what_l1_intercepts_becomes_an_exit(vcpu: Vcpu, values: Symbols) -> Parts:
     """A read or write of L2 that L1 intercepts becomes a VM exit to L1, and L1 runs, with no effect of the access; L1's
     VM-exit MSR-load list is performed, and one that fails is a VMX abort."""
@@ -135,7 +135,7 @@ def what_l1_intercepts_becomes_an_exit(vcpu: Vcpu, values: Symbols) -> Parts:
     yield "the report", same(vcpu.mitigation_ctrl, before.mitigation_ctrl)
 
 
-@theorem_of(L1_KVM)
+@theorem(L1_KVM, rules=("nested.lists.fail-half", "nested.failed-entry.view", "msr-exit.lists-never-exit"))
 def a_failed_entry_keeps_what_was_done(vcpu: Vcpu, values: Symbols) -> Parts:
     """When the second entry of L1's VM-entry MSR-load list is refused, for whatever reason and whatever userspace asked
     to see: the entry fails with its number, L1 goes on with the view that the first entry wrote or that L1's VM-exit
@@ -160,7 +160,7 @@ def a_failed_entry_keeps_what_was_done(vcpu: Vcpu, values: Symbols) -> Parts:
     yield "the report", same(vcpu.mitigation_ctrl, before.mitigation_ctrl)
 
 
-@theorem_of(L2_KVM)
+@theorem(L2_KVM, rules=("nested.lists.abort", "nested.lists.store-view", "msr-exit.lists-never-exit"))
 def a_refused_exit_list_aborts(vcpu: Vcpu, values: Symbols) -> Parts:
     """A VM exit from L2 stores the guest's view and loads what L1's list says, as the guest's own accesses; if an entry
     of either list is refused it is a VMX abort, never an exit to userspace: the vCPU is shut down in L1 with KVM
@@ -179,7 +179,7 @@ def a_refused_exit_list_aborts(vcpu: Vcpu, values: Symbols) -> Parts:
     yield "the view", when(all_of(kept, takes), same(vcpu.guest_view, value), same(vcpu.guest_view, before.guest_view))
 
 
-@theorem_of(L1_KVM, L2_KVM)
+@theorem(L1_KVM, L2_KVM, rules=("nested.lists.abort",))
 def a_vcpu_that_shut_down_runs_no_guest(vcpu: Vcpu, values: Symbols) -> Parts:
     """After a VM-exit MSR-load list that was refused every operation of the guest and every event is refused by the
     machine, and changes nothing; userspace's ioctls end and leave the same as of another vCPU, and a platform reset
@@ -215,7 +215,9 @@ def a_vcpu_that_shut_down_runs_no_guest(vcpu: Vcpu, values: Symbols) -> Parts:
 # ---- SMM, saved state, INIT
 
 
-@theorem_of(L1_KVM, L2_KVM, L1_GUEST, L2_GUEST)
+@theorem(L1_KVM, L2_KVM, L1_GUEST, L2_GUEST, rules=(
+    "nested.smi.view", "nested.smi.no-lists", "nested.set-state.no-lists", "migration.nested-state.no-msrs",
+))
 def no_list_for_smm_or_saved_state(vcpu: Vcpu, values: Symbols) -> Parts:
     """SMI, RSM and KVM_SET_NESTED_STATE perform no MSR list of L1: view, report, pair and the pair in force stay,
     whatever lists L1 gave and wherever the vCPU was, and where they load vmcs02 or vmcs01 that VMCS has the view."""
@@ -241,7 +243,7 @@ def no_list_for_smm_or_saved_state(vcpu: Vcpu, values: Symbols) -> Parts:
         same(vcpu.vmcs.spec_ctrl_shadow, vcpu.guest_view), same(vcpu.vmcs.spec_ctrl_mask, vcpu.force_mask)))
 
 
-@theorem_of(L1_KVM, L2_KVM)
+@theorem(L1_KVM, L2_KVM, rules=("migration.nested-state.no-msrs",))
 def nested_state_holds_no_word(vcpu: Vcpu, values: Symbols) -> Parts:
     """KVM_GET_NESTED_STATE gives the level, L1's controls with its MSR lists, and what is pending or was left, as they
     are; the same for two vCPUs that differ in view, report and force alone; and it changes nothing.
@@ -266,7 +268,9 @@ def nested_state_holds_no_word(vcpu: Vcpu, values: Symbols) -> Parts:
     yield "the mode", equal(target.save_nested(), state)
 
 
-@theorem_of(L1_KVM, L2_KVM, L1_GUEST, L2_GUEST)
+@theorem(L1_KVM, L2_KVM, L1_GUEST, L2_GUEST, rules=(
+    "nested.init.reflected", "nested.init.blocked", "nested.init.delivered",
+))
 def init_waits_where_it_is_blocked(vcpu: Vcpu, values: Symbols) -> Parts:
     """An INIT in SMM, or in L1 in VMX operation, stays pending and changes nothing else that KVM keeps; one in L2 goes
     to L1, leaves none pending and resets nothing; elsewhere view and, under the assumption, report are reset at once.

@@ -75,7 +75,7 @@ def both(machine: Variant, values: Symbols) -> tuple[Any, Vmcs, Any, Vmcs]:
     return cpu, vmcs, copy(cpu), copy(vmcs)
 
 
-@theorem
+@theorem(rules=("processor.root.real-msr",))
 def root_accesses_are_plain(machine: Variant, values: Symbols) -> Parts:
     """In root operation RDMSR returns the register and WRMSR writes it; both fault where there is no MSR, WRMSR also
     for an operand with a reserved bit, and what faults changes nothing."""
@@ -92,7 +92,7 @@ def root_accesses_are_plain(machine: Variant, values: Symbols) -> Parts:
     yield "nothing else", unchanged(cpu, before, "spec_ctrl")
 
 
-@theorem
+@theorem(rules=("processor.fields.need-control",))
 def fields_need_the_control(machine: Variant, values: Symbols) -> Parts:
     """VMREAD and VMWRITE of MASK and SHADOW fail with VM-instruction error 12, and change nothing, exactly on a
     processor without the control; elsewhere each reads or writes its own field and no other."""
@@ -114,7 +114,7 @@ def fields_need_the_control(machine: Variant, values: Symbols) -> Parts:
         yield "VMREAD of SHADOW", same(seen, before.spec_ctrl_shadow)
 
 
-@theorem
+@theorem(rules=("processor.entry.control-checked", "processor.load.checked"))
 def entry_checks_the_controls(machine: Variant, values: Symbols) -> Parts:
     """VM entry fails with VM-instruction error 7 exactly if one of the three controls is 1 on a processor that does not
     support it, and else with error 8 exactly if the host's field would be loaded and the MSR refuses it; nothing is
@@ -132,7 +132,7 @@ def entry_checks_the_controls(machine: Variant, values: Symbols) -> Parts:
         yield "the guest runs", flag_term(cpu.non_root)
 
 
-@theorem
+@theorem(rules=("processor.entry.no-load", "processor.load.entry"))
 def entry_loads_no_shadow(machine: Variant, values: Symbols) -> Parts:
     """A VM entry that succeeds, and whose MSR-load area lacks the MSR, loads the guest's field if that control is 1 and
     leaves the register as it is if not, whatever MASK and SHADOW hold."""
@@ -146,7 +146,7 @@ def entry_loads_no_shadow(machine: Variant, values: Symbols) -> Parts:
     yield "the VMCS", unchanged(vmcs, given, "entry_load")
 
 
-@theorem
+@theorem(rules=("processor.load.checked",))
 def entry_that_fails_late_loads_the_host(machine: Variant, values: Symbols) -> Parts:
     """Once its controls and the host's field are right, VM entry fails exactly if the MSR refuses the guest's field
     that would be loaded, or the value in the MSR-load area.  The host runs then, with its own field if that control is
@@ -170,7 +170,7 @@ def entry_that_fails_late_loads_the_host(machine: Variant, values: Symbols) -> P
         yield "its area", implies(flag_term(given.exit_load), same(cpu.spec_ctrl, given.exit_load_value))
 
 
-@theorem
+@theorem(rules=("processor.load.saved", "processor.load.exit", "processor.areas.real-msr+2"))
 def exit_saves_and_loads(machine: Variant, values: Symbols) -> Parts:
     """VM exit saves the register in the guest's field exactly on a processor that could load it from there at entry; it
     loads the host's field if that control is 1, and after it the value of the VM-exit MSR-load area if there is one,
@@ -191,7 +191,7 @@ def exit_saves_and_loads(machine: Variant, values: Symbols) -> Parts:
     yield "the host runs", not_(flag_term(cpu.non_root))
 
 
-@theorem
+@theorem(rules=("processor.areas.not-listed",))
 def areas_act_where_the_control_is_0(machine: Variant, values: Symbols) -> Parts:
     """With "virtualize IA32_SPEC_CTRL" at 0 the VM-entry MSR-load area loads its value after the guest's field, and the
     VM-exit MSR-store area receives the register before anything of the host is loaded."""
@@ -205,7 +205,7 @@ def areas_act_where_the_control_is_0(machine: Variant, values: Symbols) -> Parts
     yield "stored", same(vmcs.exit_store_value, before.spec_ctrl)
 
 
-@theorem
+@theorem(rules=("processor.areas.not-listed",))
 def nothing_rests_on_what_an_area_loads_or_stores(machine: Variant, values: Symbols) -> Parts:
     """With "virtualize IA32_SPEC_CTRL" at 1 the value that the VM-entry MSR-load area loads, or the VM-exit MSR-store
     area receives, is any value at all: the guest runs with it, and no field but the area's own has it."""
@@ -224,7 +224,7 @@ def nothing_rests_on_what_an_area_loads_or_stores(machine: Variant, values: Symb
         vmcs, given, "exit_store", "virtualize_spec_ctrl", "exit_store_value", "guest_spec_ctrl")
 
 
-@theorem
+@theorem(rules=("processor.load.saved",))
 def load_controls_at_0_save_and_load_nothing(machine: Variant, values: Symbols) -> Parts:
     """To a hypervisor that has both controls "load IA32_SPEC_CTRL" at 0, as KVM, a processor that supports them differs
     from one that does not in the guest's field alone, which it saves at each exit."""
@@ -240,7 +240,7 @@ def load_controls_at_0_save_and_load_nothing(machine: Variant, values: Symbols) 
         yield f"{name}: the VMCS", unchanged(vmcs, other, "guest_spec_ctrl")
 
 
-@theorem
+@theorem(rules=("processor.load.merged-by-software",))
 def merge_in_the_guest_field_keeps_what_is_forced(machine: Variant, values: Symbols) -> Parts:
     """A hypervisor that has VM entry load the MSR under the control, with MASK, the view in SHADOW and the merge of
     both in the guest's field, forces its value at every entry: after any write of the guest and the exit that follows,
@@ -263,7 +263,7 @@ def merge_in_the_guest_field_keeps_what_is_forced(machine: Variant, values: Symb
     yield "the host", same(cpu.spec_ctrl, given.host_spec_ctrl)
 
 
-@theorem
+@theorem(rules=("processor.intercept.first",))
 def interception_comes_first(machine: Variant, values: Symbols) -> Parts:
     """RDMSR and WRMSR in non-root operation cause a VM exit, with nothing changed, exactly if there is no bitmap or
     its bit for that direction is 1: whatever control, value and processor are."""
@@ -287,7 +287,7 @@ def direct(machine: Variant, values: Symbols, control: bool) -> tuple[Any, Vmcs,
     return cpu, vmcs, before, given
 
 
-@theorem
+@theorem(rules=("processor.without-control.plain",))
 def without_the_control_accesses_are_plain(machine: Variant, values: Symbols) -> Parts:
     """With the control at 0 an access that is not intercepted ends, and leaves the register, as in root operation, and
     touches no field of the VMCS."""
@@ -303,7 +303,7 @@ def without_the_control_accesses_are_plain(machine: Variant, values: Symbols) ->
     yield "the VMCS", unchanged(vmcs, given)
 
 
-@theorem
+@theorem(rules=("processor.rdmsr.shadow",))
 def with_the_control_rdmsr_returns_shadow(machine: Variant, values: Symbols) -> Parts:
     """With the control at 1 an RDMSR that is not intercepted returns SHADOW and changes nothing."""
     cpu, vmcs, before, given = direct(machine, values, control=True)
@@ -312,7 +312,7 @@ def with_the_control_rdmsr_returns_shadow(machine: Variant, values: Symbols) -> 
     yield "nothing else", all_of(unchanged(cpu, before), unchanged(vmcs, given))
 
 
-@theorem
+@theorem(rules=("processor.wrmsr.masked-kept", "processor.wrmsr.fault-on-merged", "processor.wrmsr.shadow-unmodified"))
 def with_the_control_wrmsr_merges(machine: Variant, values: Symbols) -> Parts:
     """With the control at 1 a WRMSR that is not intercepted keeps each bit of the register that MASK has, takes each
     other from the operand, and puts the operand as it is into SHADOW; it faults, and changes nothing, exactly if there

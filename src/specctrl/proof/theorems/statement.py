@@ -11,7 +11,6 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from specctrl.model.kvm.state import Loaded
-from specctrl.model.kvm.variant import Variant
 from specctrl.model.kvm.vcpu import Vcpu
 from specctrl.model.outcomes import MsrRefused, Outcome, VmEntryFailed, VmExit, VmxInstructionError
 from specctrl.proof.any_vcpu import Symbols, same
@@ -40,10 +39,11 @@ L1_GUEST, L2_GUEST = (Loaded.VMCS01, True), (Loaded.VMCS02, True)
 
 @dataclass(frozen=True, slots=True)
 class Theorem:
-    """One claim about one operation."""
+    """One claim about one operation; the rules are those whose sentence, or what of it is of words, follows."""
 
     name: str
     text: str
+    rules: tuple[str, ...]
     of: Of
     starts: tuple[Start, ...]  # of a theorem about vCPUs
     run: Callable[[Any, Symbols], Parts]  # from the variant, or from a vCPU
@@ -53,23 +53,20 @@ THEOREMS: dict[str, Theorem] = {}
 """Every theorem, by name, in the order in which they are stated."""
 
 
-def state(function: Callable[[Any, Symbols], Parts], of: Of, starts: tuple[Start, ...]) -> Theorem:
-    """Enter a theorem: its name is the function's, its text the docstring's."""
-    made = Theorem(function.__name__, " ".join((function.__doc__ or "").split()), of, starts, function)
-    THEOREMS[made.name] = made
-    return made
+def theorem(
+    *starts: Start, rules: tuple[str, ...], of: Of = Of.INVARIANT
+) -> Callable[[Callable[[Any, Symbols], Parts]], Theorem]:
+    """State a theorem about every vCPU that is in one of these situations, and enter it.
 
+    Without a situation it speaks of records that the function makes, with the variant's classes.
+    Its name is the function's, its text the docstring's.
+    """
 
-def theorem(function: Callable[[Variant, Symbols], Parts]) -> Theorem:
-    """State a theorem about records that the function makes, with the variant's classes."""
-    return state(function, Of.NONE, ())
-
-
-def theorem_of(*starts: Start, of: Of = Of.INVARIANT) -> Callable[[Callable[[Vcpu, Symbols], Parts]], Theorem]:
-    """State a theorem about every vCPU that is in one of these situations."""
-
-    def entered(function: Callable[[Vcpu, Symbols], Parts]) -> Theorem:
-        return state(function, of, starts)
+    def entered(function: Callable[[Any, Symbols], Parts]) -> Theorem:
+        text = " ".join((function.__doc__ or "").split())
+        made = Theorem(function.__name__, text, rules, of if starts else Of.NONE, starts, function)
+        THEOREMS[made.name] = made
+        return made
 
     return entered
 

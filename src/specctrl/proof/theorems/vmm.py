@@ -33,7 +33,6 @@ from specctrl.proof.theorems.statement import (
     taken_from,
     term_of,
     theorem,
-    theorem_of,
     truth,
     unchanged,
 )
@@ -42,7 +41,7 @@ CAPABILITIES = ("arch_capabilities", "rrsba", "bhi_no")
 """The features that IA32_ARCH_CAPABILITIES depends on."""
 
 
-@theorem
+@theorem(rules=("vmm.pool.common-features", "vmm.pool.virtual-msrs", "vmm.pool.rrsba"))
 def pool_of_two_shows_what_both_have(machine: Variant, values: Symbols) -> Parts:
     """In a pool of any two hosts a guest's CPUID shows a feature exactly if both have it and CPUID can show it.
     IA32_ARCH_CAPABILITIES has BHI_NO exactly if both report it; RRSBA exactly if both do, or one has it and the VMM
@@ -70,7 +69,7 @@ def pool_of_two_shows_what_both_have(machine: Variant, values: Symbols) -> Parts
     yield "the report", truth((shown.virtual_enumeration, shown.mitigation_enum) == ((1, 0b11) if offers else (0, 0)))
 
 
-@theorem
+@theorem(rules=("policy.unasked.only-without-control",))
 def only_guests_without_the_control_are_forced(machine: Variant, values: Symbols) -> Parts:
     """A hypervisor that forces unasked forces BHI_DIS_S to 1, and nothing else, exactly on a guest whose CPUID shows no
     BHI_CTRL and on a host that can force it and does not report BHI_NO; but with P1 not where the short sequence
@@ -90,7 +89,7 @@ def is_read(reply: dict[str, Any], word: object) -> Term:
     return same(reply["value"], word) if set(reply) == {"value"} else truth(False)
 
 
-@theorem
+@theorem(rules=("policy.filter.guest-reads-its-own",))
 def filtered_guest_reads_what_it_wrote(machine: Variant, values: Symbols) -> Parts:
     """A VMM that forces with a filter alone gives KVM, for each bit, its own value where its mask has it and what the
     guest wrote elsewhere.  If KVM takes that, the guest reads what it wrote; if not, its write is #GP and it reads what
@@ -119,7 +118,7 @@ def filtered_guest_reads_what_it_wrote(machine: Variant, values: Symbols) -> Par
 # ---- a report kept in userspace
 
 
-@theorem_of(L1_KVM, L2_KVM)
+@theorem(L1_KVM, L2_KVM, rules=("vmm.keeper.answers",))
 def keeper_answers_as_kvm_does(vcpu: Vcpu, values: Symbols) -> Parts:
     """In front of a guest that is shown the virtual MSRs, a VMM that keeps them answers every access as KVM does that
     holds the same report and offers the same: the same value, #GP for the same accesses, and the same report after."""
@@ -139,7 +138,7 @@ def keeper_answers_as_kvm_does(vcpu: Vcpu, values: Symbols) -> Parts:
     yield "the report", same(theirs.contract.report, vcpu.mitigation_ctrl)
 
 
-@theorem
+@theorem(rules=("vmm.keeper.forces-first",))
 def keeper_forces_before_it_replies(machine: Variant, values: Symbols) -> Parts:
     """To complete an access, of any MSR with any value, a VMM that keeps the report puts one pair on the vCPU: the one
     that the contract has for the report as it is after the access.  Then it replies, and nothing changes any more."""
@@ -159,7 +158,7 @@ def keeper_forces_before_it_replies(machine: Variant, values: Symbols) -> Parts:
         yield "and before the reply", unchanged(kept.contract, at_the_time)
 
 
-@theorem
+@theorem(rules=("vmm.arrive.force-anew",))
 def arrival_forces_for_this_host(machine: Variant, values: Symbols) -> Parts:
     """Where a guest arrives, a VMM that keeps its report forces a bit that userspace's mask has not exactly if the
     report asks for it and this host can deliver and force it, and to 1: whatever was forced where it came from.  The
@@ -181,7 +180,7 @@ def arrival_forces_for_this_host(machine: Variant, values: Symbols) -> Parts:
 # ---- vCPUs that are created later
 
 
-@theorem
+@theorem(rules=("vmm.create.force-anew",))
 def later_vcpu_has_the_pair_of_its_siblings(machine: Variant, values: Symbols) -> Parts:
     """A VMM that changes the pair of its two vCPUs forces the new pair on both, and on one that it creates later; if
     KVM refuses the new pair for either of them, all three have the VM's."""

@@ -1,4 +1,4 @@
-"""The judge: evidence counts only if it breaks on a mutant of the code that its rule binds."""
+"""Evidence counts only if it breaks on a mutant of the code that its rule binds."""
 
 import json
 import os
@@ -7,17 +7,13 @@ from dataclasses import replace
 import pytest
 
 from one_rule import CELL, RULE, SCENARIO
+from specctrl.evidence.breaks import break_properties, break_shown, mutants_of_rule, noticed
 from specctrl.evidence.collect import EvidenceError, collect
-from specctrl.evidence.judge import judge_properties, judge_shown, mutants_of_rule, noticed, on_mutant, plantable
-from specctrl.evidence.mutants import all_mutants
-from specctrl.model.words import merge
 from specctrl.rules import load_rules
 
-SWAPPED = "words:merge:swap-bits:1"
 
-
-def judged(folder, cell, scenario=None):
-    """What shows the rule of a specification with one page, after it was judged."""
+def broken(folder, cell, scenario=None):
+    """What shows the rule of a specification with one page, after it was shown mutants."""
     for name in ("spec", "vectors"):
         (folder / name).mkdir()
     (folder / "spec" / "words.md").write_text(RULE + cell)
@@ -25,65 +21,42 @@ def judged(folder, cell, scenario=None):
         (folder / "vectors" / "word.shown.json").write_text(json.dumps(scenario))
     rules = load_rules(folder / "spec")
     found = collect(rules, folder / "spec", folder / "vectors")
-    judge_shown(rules, found, folder / "spec", folder / "vectors", jobs=1)
+    break_shown(rules, found, folder / "spec", folder / "vectors", jobs=1)
     return found["word.merge"]
-
-
-class TestPlanting:
-    def test_a_mutant_is_there_in_the_child_and_not_here(self):
-        assert (5, 0) == (on_mutant(None, lambda: merge(4, 3, 1)), on_mutant(SWAPPED, lambda: merge(4, 3, 1)))
-        assert 5 == merge(4, 3, 1)
-
-    def test_a_child_that_fails_or_does_not_end_says_nothing(self, monkeypatch):
-        monkeypatch.setattr("specctrl.evidence.judge.SECONDS", 0.2)
-
-        def never():
-            while True:
-                pass
-
-        assert on_mutant(None, lambda: 1 / 0) is None
-        assert on_mutant(None, never) is None
-        assert on_mutant(None, lambda: os._exit(3)) is None
-
-    def test_every_mutant_of_a_function_can_be_planted(self):
-        left_out = set(all_mutants()) - set(plantable())
-        assert left_out
-        assert {"flip"} == {key.split(":")[2] for key in left_out}  # a field's default, which is no function
-        assert all(key in plantable() for key in mutants_of_rule(load_rules()["contract.level.one-view"]))
 
 
 class TestShown:
     def test_a_cell_that_looks_at_the_result_counts(self, tmp_path):
-        shown = judged(tmp_path, CELL % ("merge(1, 2, 2) == 3", "word.merge"))
+        shown = broken(tmp_path, CELL % ("merge(1, 2, 2) == 3", "word.merge"))
         assert ["spec/words.md:12"] == [example.place for example in shown.examples]
         assert shown.broken_by["spec/words.md:12"].startswith("words:merge:")
 
     def test_a_cell_that_calls_the_code_and_looks_elsewhere_does_not(self, tmp_path):
-        shown = judged(tmp_path, CELL % ("merge(1, 2, 2) is not None", "word.merge"))
+        shown = broken(tmp_path, CELL % ("merge(1, 2, 2) is not None", "word.merge"))
         assert ([], ["spec/words.md:12"], {}) == (shown.examples, shown.unmoved, shown.broken_by)
 
     def test_a_scenario_that_observes_the_result_counts(self, tmp_path):
         steps = [SCENARIO["steps"][0], {"op": "wrmsr", "msr": "0x48", "value": "0x1"},
                  {"op": "observe", "expect": {"effective": "0x1"}}]
-        shown = judged(tmp_path, "", {**SCENARIO, "steps": steps})
+        shown = broken(tmp_path, "", {**SCENARIO, "steps": steps})
         assert (["word.shown"], []) == (shown.scenarios, shown.unmoved)
 
     def test_a_scenario_that_no_mutant_changes_does_not(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("specctrl.evidence.judge.mutants_of_rule", lambda _: ["words:merge:drop-complement:1"])
-        shown = judged(tmp_path, "", SCENARIO)  # of view 0 that mutant makes the same
+        monkeypatch.setattr("specctrl.evidence.breaks.mutants_of_rule", lambda _: ["words:merge:drop-complement:1"])
+        shown = broken(tmp_path, "", SCENARIO)  # of view 0 that mutant makes the same
         assert ([], ["word.shown"]) == (shown.scenarios, shown.unmoved)
 
     def test_a_cell_that_only_fails_in_a_child_is_an_error(self, tmp_path):
         cell = CELL % (f"merge(1, 2, 2) == 3 and __import__('os').getpid() == {os.getpid()}", "word.merge")
         with pytest.raises(EvidenceError, match=r"words.md:12"):
-            judged(tmp_path, cell)
+            broken(tmp_path, cell)
 
 
 class TestProperties:
     def test_a_property_counts_if_a_history_on_a_mutant_violates_it(self):
         rules = load_rules()
         pairs = [("host_value_after_exit", rules["exit.host-restored"]), ("saved_is_hardware", rules["filter.limits"])]
-        broken, not_broken = judge_properties(pairs)
+        broken, not_broken = break_properties(pairs)
         assert broken.startswith("kvm.entry:VcpuEntry.restore_host_spec_ctrl:")
         assert "" == not_broken
 
@@ -93,8 +66,8 @@ class TestNoticed:
         rules = load_rules()
         counts = noticed(rules["exit.host-restored"])
         assert counts["mutants"] == len(mutants_of_rule(rules["exit.host-restored"])) > 0
-        unjudged = replace(rules["exit.host-restored"], code=("specctrl.model.guest.Os",))
-        assert 0 == noticed(unjudged)["mutants"]
+        unbound = replace(rules["exit.host-restored"], code=("specctrl.model.guest.Os",))
+        assert 0 == noticed(unbound)["mutants"]
 
     def test_the_code_of_every_rule_has_mutants(self):
         assert [] == [id for id, rule in load_rules().items() if not mutants_of_rule(rule)]

@@ -1,0 +1,87 @@
+"""What each kind of evidence says of the rule code as it is in this process: None, or the first of it that fails.
+
+That is asked in a process where a mutant is planted.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+from unittest.mock import patch
+
+from specctrl.evidence.collect import own_scenarios
+from specctrl.evidence.mutants import PACKAGE, rule_modules
+from specctrl.evidence.run_pages import failures
+from specctrl.exploration import search as explorer
+from specctrl.model.kvm.variant import SPEC
+from specctrl.scenario import PASS, EmulatorTarget, run_one
+from specctrl.scenario.selection import written_by
+
+ROOT = PACKAGE.parents[1]
+NOT_RUN = ("c-reference", "claims", "defects", "mutants", "scenarios")
+"""Pages that repeat proofs, explorations, this table or the scenarios, or need files beside the package."""
+DEPTH = 4
+"""Events in the histories that are explored: this many at most."""
+
+scenarios = cache(own_scenarios)
+
+
+def _vectors(kind: str) -> Any:
+    target, chosen = EmulatorTarget("spec"), [each for each in scenarios() if written_by(each) == kind]
+    return min((each.id for each in chosen if run_one(each, target).status != PASS), default=None)
+
+
+def _pages() -> Any:
+    pages = [ROOT / "index.md", *sorted((ROOT / "spec").glob("*.md"))]
+    return next((page.stem for page in pages if page.stem not in NOT_RUN and failures(page)), None)
+
+
+class _Violated(BaseException):
+    pass
+
+
+def _exploration() -> Any:
+    class First(explorer.Search):
+        def violation(self, name: str, *_: object) -> None:
+            raise _Violated(name)
+
+    bits, worlds = explorer.quick()
+    with patch.object(explorer, "Search", First):
+        try:
+            for world in worlds:
+                explorer.search(SPEC, world, bits, DEPTH)
+        except _Violated as violated:
+            return str(violated)
+    return None
+
+
+def _tests() -> Any:
+    import pytest
+
+    class First:
+        failed = "stops"
+
+        def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+            if report.failed:
+                self.failed = report.nodeid.rsplit("::", 1)[-1]
+
+    first, files = First(), [f"tests/model/test_{module.split('.')[-1]}.py" for module in rule_modules()]
+    ended = pytest.main(["-q", "-x", "-p", "no:cacheprovider", *files], plugins=[first])
+    return None if ended == pytest.ExitCode.OK else first.failed
+
+
+EVERY: dict[str, Callable[[], Any]] = {
+    "vectors": partial(_vectors, "hand"), "generated": partial(_vectors, "generated"),
+    "pages": _pages, "exploration": _exploration,
+}
+"""What every mutant is shown to; vectors are those written by hand."""
+REST: dict[str, Callable[[], Any]] = {"tests": _tests}
+"""What those mutants are shown to that nothing of the above noticed: the tests of the rule modules."""
+
+
+def first_failure(kind: str) -> Any:
+    """What of this kind of evidence fails first."""
+    os.chdir(ROOT)
+    sys.dont_write_bytecode = True
+    return (EVERY | REST)[kind]()
