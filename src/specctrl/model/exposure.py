@@ -92,6 +92,7 @@ NOT_LOOKED_AT: dict[str, str] = {
     "SSB": "which tasks ask for SSBD, and when the kernel sets it",
     "VMSCAPE": "the host's userspace: an IBPB between guest and VMM, which no bit of IA32_SPEC_CTRL replaces",
     "ITS": "where in a cache line the guest's branches lie; only that it pays needlessly is said (its-thunks-unneeded)",
+    "attacks within the kernel but for classic BPF": "what else a program can have run there: eBPF without privilege",
     "attacks between guests, and on the host": "the host's own mitigations: IBPB and its value of IA32_SPEC_CTRL",
     "attacks of L2 on L1": "what L1 does after an exit, and KVM's IBPB at a nested exit",
 }
