@@ -33,11 +33,10 @@ class SameModeProtection(Enum):
     """
 
     NOT_ASKED = "no program can have code run in this kernel, as far as is known"
-    NOT_AFFECTED = "the processor reports BHI_NO"
     RETPOLINE = "every indirect branch is a retpoline, and RRSBA behaviour is absent or disabled"
     SEQUENCE = "a sequence that works on this processor ends each classic BPF program"
-    IBHF = "IBHF ends each classic BPF program, and BHI_DIS_S, without which it does nothing, is in effect"
-    NOTHING = "nothing stops classic BPF, or IBHF stands there and BHI_DIS_S is not in effect"
+    IBHF = "IBHF ends each classic BPF program, and works: BHI_DIS_S is in effect, or the processor reports BHI_NO"
+    NOTHING = "nothing ends classic BPF programs that works here"
 
 
 class BtiProtection(Enum):
@@ -171,7 +170,8 @@ def retpoline_suffices(host: Host, effective: int, software: Software) -> bool:
 def same_mode_protection(host: Host, effective: int, software: Software) -> SameModeProtection:
     """What protects this kernel from BHI by classic BPF, within its own mode.
 
-    Source: Linux 9f725eec8fc0: BHI_DIS_S does not stop attacks within one mode, IBHF does while BHI_DIS_S is on.
+    Source: Linux 9f725eec8fc0: BHI_DIS_S does not stop attacks within one mode, IBHF does while BHI_DIS_S is on, and a
+    part with BHI_NO behaves as if it always were.
 
     >>> from specctrl.model.parts import resolve_host
     >>> forced, host = 0x401, resolve_host("sapphire-rapids")
@@ -182,13 +182,11 @@ def same_mode_protection(host: Host, effective: int, software: Software) -> Same
     """
     if not software.classic_bpf:
         return SameModeProtection.NOT_ASKED
-    if host.features.bhi_no:
-        return SameModeProtection.NOT_AFFECTED
     if retpoline_suffices(host, effective, software):
         return SameModeProtection.RETPOLINE
     if sequence_works(host, software.in_bpf):
         return SameModeProtection.SEQUENCE
-    if software.ibhf and effective & BHI_DIS_S:
+    if software.ibhf and (effective & BHI_DIS_S or host.features.bhi_no):
         return SameModeProtection.IBHF
     return SameModeProtection.NOTHING
 

@@ -96,7 +96,7 @@ RELEASES: dict[str, Release] = {
     "6.15": Release("since 12 May 2025: 6.15-rc7, 6.14.7, 6.12.29 and later",
                     "Linux 9f725eec8fc0; Linux 7.3.4, bhi_apply_mitigation, bpf_jit_comp.c and vulnerable_to_its",
                     its_thunks=True),
-    "any": Release("not said", "what 6.9 and later have in common, classic BPF taken to be cared for"),
+    "any": Release("not said", "Linux since 9f725eec8fc0 (May 2025), ITS not asked"),
 }
 """Linux by the first version of each kind, as the scenario format's ``version`` names it."""
 
@@ -182,7 +182,7 @@ def choose(kernel: Kernel, cpuid: Features, arch_capabilities: int, found: int =
 
     ``found`` is what IA32_SPEC_CTRL held when the kernel came up: bits that Linux does not manage stay.
     Retpoline with RRSBA absent, or disabled, is taken for a mitigation of BHI; then comes BHI_DIS_S; the
-    software sequence is last.
+    software sequence is last.  Without a mitigation of Spectre v2 there is none of BHI or ITS.
 
     Source: Linux 6.12 and 7.3.4, spectre_v2_select_mitigation, spectre_v2_apply_mitigation,
     spec_ctrl_disable_kernel_rrsba, bhi_select_mitigation, bhi_apply_mitigation, cpu_select_mitigations; for a week,
@@ -208,9 +208,10 @@ def choose(kernel: Kernel, cpuid: Features, arch_capabilities: int, found: int =
 
     trusts_retpoline = retpoline and (not shows_rrsba or cpuid.rrsba_ctrl)
     affected = release.mitigates_bhi and not (release.bhi_no_is_enough and bool(arch_capabilities & ARCH_CAP_BHI_NO))
+    wanted = kernel.spectre_bhi is not SpectreBhi.OFF and mode is not SpectreV2.OFF
     at_entry = after_exit = BhbSequence.NONE
     hardware = False
-    if kernel.spectre_bhi is not SpectreBhi.OFF and affected and not trusts_retpoline:
+    if wanted and affected and not trusts_retpoline:
         if cpuid.bhi_ctrl and kernel.bhi_dis_s == "auto":
             hardware = True
             base = base | BHI_DIS_S
@@ -227,13 +228,13 @@ def choose(kernel: Kernel, cpuid: Features, arch_capabilities: int, found: int =
         at_entry=at_entry,
         after_exit=after_exit,
         retpoline=retpoline,
-        wants_bhi=kernel.spectre_bhi is SpectreBhi.ON,
+        wants_bhi=wanted and kernel.spectre_bhi is SpectreBhi.ON,
         relies_on_ibrs=ibrs,
         writes_at_entry=ibrs and mode is SpectreV2.IBRS,
         classic_bpf=linux,
         in_bpf=in_bpf,
         ibhf=release.ibhf and (hardware or in_bpf is not BhbSequence.NONE),
-        its_thunks=linux and release.its_thunks and not cpuid.bhi_ctrl
+        its_thunks=linux and release.its_thunks and mode is not SpectreV2.OFF and not cpuid.bhi_ctrl
         and not bool(arch_capabilities & ARCH_CAP_ITS_NO),
         kept=found & ~MANAGED_BITS,
     )

@@ -151,12 +151,14 @@ class VcpuEntry(VcpuState):
     def after_exit(self) -> None:
         """What KVM does first: save what the guest left, give the host its value.
 
-        The register is read, unless the guest could not write it; between the exit and this read an NMI may run.
+        The register is read, unless the guest could not write it and the host's value is written back in any case;
+        between the exit and this read an NMI may run.
 
         Source: Linux, vmenter.S and vmx_spec_ctrl_restore_host; RFC v3 p1, p2.
         """
         if self.host.has_spec_ctrl:
-            held = self.saved if self.vmcs.write_intercepted else self.cpu.rdmsr()
+            known = self.vmcs.write_intercepted and self.saved != self.host.spec_ctrl
+            held = self.saved if known else self.cpu.rdmsr()
             self.save_spec_ctrl(held)
             self.restore_host_spec_ctrl(held)
 

@@ -100,9 +100,8 @@ def entry_loads_the_saved_value(vcpu: Vcpu, values: Symbols) -> Parts:
 def exit_takes_and_gives_back(vcpu: Vcpu, values: Symbols) -> Parts:
     """A VM exit before which the guest could write the MSR directly takes as its view SHADOW with the control and the
     register without, and as the saved value the merge of that view with the pair in force; after another both stand.
-    It writes the host's value back exactly if the register, or the saved value where the guest could not write,
-    differs from it or the host uses legacy IBRS, and leaves the register alone otherwise.  So it does when an NMI left
-    another value in the register after the exit."""
+    It writes the host's value back wherever the register does not hold it, also when an NMI left another value there
+    after the exit, and always where the host uses legacy IBRS: the host has its value then."""
     before, host = twin(vcpu), vcpu.host
     current().assume(flag_term(vcpu.cpu.has_spec_ctrl) == flag_term(exists(host)))
     current().assume(all_of(not_(outside(host.spec_ctrl, vcpu.cpu.writable)), same(host.writable, vcpu.cpu.writable)))
@@ -117,10 +116,8 @@ def exit_takes_and_gives_back(vcpu: Vcpu, values: Symbols) -> Parts:
         same(vcpu.saved, before.saved))
     yield "the view", when(could, when(control, same(vcpu.guest_view, shadow), same(vcpu.guest_view, register)),
                             same(vcpu.guest_view, before.guest_view))
-    held = when(could, not_(same(register, host.spec_ctrl)), not_(same(vcpu.saved, host.spec_ctrl)))
-    back = all_of(there, any_of(held, flag_term(host.legacy_ibrs)))
     yield "the register", when(
-        back, same(vcpu.cpu.spec_ctrl, host.spec_ctrl), same(vcpu.cpu.spec_ctrl, register))
+        there, same(vcpu.cpu.spec_ctrl, host.spec_ctrl), same(vcpu.cpu.spec_ctrl, register))
     yield "the host runs", truth(not vcpu.in_guest)
     yield "nothing else", unchanged(vcpu, before, "cpu", "vm", "saved", "guest_view")
 

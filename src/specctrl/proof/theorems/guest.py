@@ -139,7 +139,8 @@ def kernel_uses_retpoline_or_hardware_or_software(machine: Variant, values: Symb
     retpoline, rrsba = truth("retpoline" in mode.value), has(shown, ARCH_CAP_RRSBA)
     trusts = all_of(retpoline, any_of(not_(rrsba), has(last, RRSBA_DIS_S)))
     exempt = all_of(truth(release.bhi_no_is_enough), has(shown, ARCH_CAP_BHI_NO))
-    wished = truth(release.mitigates_bhi and kernel.spectre_bhi is not SpectreBhi.OFF)
+    wished = truth(
+        release.mitigates_bhi and kernel.spectre_bhi is not SpectreBhi.OFF and mode is not SpectreV2.OFF)
     wants = all_of(wished, not_(exempt), not_(trusts))
     hardware = all_of(flag_term(cpuid.bhi_ctrl), truth(kernel.bhi_dis_s == "auto"))
     yield "BHI_DIS_S", iff(has(last, BHI_DIS_S), all_of(wants, hardware))
@@ -159,7 +160,8 @@ def kernel_uses_retpoline_or_hardware_or_software(machine: Variant, values: Symb
         yield "each adds", word_term(earlier) & ~word_term(later) == 0
         yield "each is another", word_term(earlier) != word_term(later)
     yield "the rest is the owner's", all_of(
-        iff(chosen.retpoline, retpoline), truth(chosen.wants_bhi is (kernel.spectre_bhi is SpectreBhi.ON)))
+        iff(chosen.retpoline, retpoline),
+        truth(chosen.wants_bhi is (kernel.spectre_bhi is SpectreBhi.ON and mode is not SpectreV2.OFF)))
     clears = any_of(all_of(wants, hardware), truth(chosen.at_entry is not BhbSequence.NONE))
     yield "IBHF", iff(chosen.ibhf, all_of(truth(release.ibhf), clears))
     yield "classic BPF", truth(chosen.in_bpf is (chosen.at_entry if release.ibhf else BhbSequence.NONE))
@@ -306,12 +308,12 @@ def four_things_stop_bhi(machine: Variant, values: Symbols) -> Parts:
 @theorem(rules=("exposure.same-mode",))
 def bhi_dis_s_helps_within_the_kernel_with_ibhf_alone(machine: Variant, values: Symbols) -> Parts:
     """On every host, for every effective value and all software: nothing stops classic BPF within the kernel exactly if
-    programs can have it run, the host lacks BHI_NO, no retpoline holds, no sequence that works here ends it, and IBHF
-    does not end it or BHI_DIS_S is not in the value.  So without IBHF the bit changes nothing there."""
+    programs can have it run, no retpoline holds, no sequence that works here ends it, and IBHF does not end it or
+    works neither by BHI_DIS_S in the value nor by BHI_NO.  So without IBHF the bit changes nothing there."""
     host, effective, software = a_host(values), values.word("effective"), any_software(values)
     retpoline, sequence = protects(host, replace(software, at_entry=software.in_bpf), effective)
-    fence = all_of(term_of(software.ibhf), has(effective, BHI_DIS_S))
-    stopped = any_of(term_of(host.features.bhi_no), retpoline, sequence, fence)
+    fence = all_of(term_of(software.ibhf), any_of(has(effective, BHI_DIS_S), term_of(host.features.bhi_no)))
+    stopped = any_of(retpoline, sequence, fence)
     found = same_mode_protection(host, effective, software)
     yield "nothing", iff(
         truth(found is SameModeProtection.NOTHING), all_of(term_of(software.classic_bpf), not_(stopped)))
