@@ -109,7 +109,7 @@ class TestChoose:
         ("retpoline", (0x40,), True, False, False),
         ("eibrs,retpoline", (1, 0x41), True, True, False),
         ("ibrs", (1, 0x401), False, True, True),
-        ("off", (0x400,), False, False, False),
+        ("off", (), False, False, False),
     ])
     def test_a_setting_of_spectre_v2(
         self, mode: str, writes: tuple[int, ...], retpoline: bool, relies: bool, legacy: bool
