@@ -1,7 +1,7 @@
 """Faults, planted in Bochs' processor: alone, and under the modelled KVM."""
 
-from specctrl.model.outcomes import GP, Fault, VmEntryFailed, VmExit
-from specctrl.model.processor import Vmcs
+from specctrl.model.outcomes import GP, Fault, VmEntryFailed, VmExit, VmxInstructionError
+from specctrl.model.processor import HOST_FIELD_INVALID, Vmcs
 from specctrl.model.words import is_subset, merge
 from specctrl.targets.bochs.deviations import WRITABLE
 from specctrl.targets.bochs.models import WITH_CONTROL, WITHOUT_CONTROL
@@ -106,7 +106,38 @@ class EntryLoadIgnored(BochsProcessor):
             self.wrmsr(before)
 
 
+class HostFieldStays(BochsProcessor):
+    def vm_exit(self, vmcs: Vmcs) -> None:
+        loads, vmcs.load_on_exit = vmcs.load_on_exit, False
+        super().vm_exit(vmcs)
+        vmcs.load_on_exit = loads
+
+
+class HostFieldUnchecked(BochsProcessor):
+    def vm_entry(self, vmcs: Vmcs) -> None:
+        try:
+            super().vm_entry(vmcs)
+        except VmxInstructionError as error:
+            if error.number != HOST_FIELD_INVALID:
+                raise
+            vmcs.load_on_exit = False
+            super().vm_entry(vmcs)
+
+
+class FailedEntryKeepsTheMsr(BochsProcessor):
+    def vm_entry(self, vmcs: Vmcs) -> None:
+        before = self.spec_ctrl
+        try:
+            super().vm_entry(vmcs)
+        except VmEntryFailed:
+            self.spec_ctrl = before
+            raise
+
+
 PLANTED = {
+    (HostFieldStays, "processor.load.exit", WITH_CONTROL),
+    (HostFieldUnchecked, "processor.load.checked", WITH_CONTROL),
+    (FailedEntryKeepsTheMsr, "processor.load.checked", WITH_CONTROL),
     (RootWritesShadow, "processor.root.real-msr", WITH_CONTROL),
     (FieldsWithoutControl, "processor.fields.need-control", WITHOUT_CONTROL),
     (EntryUnchecked, "processor.entry.control-checked", WITHOUT_CONTROL),
@@ -116,13 +147,13 @@ PLANTED = {
     (IgnoresMask, "processor.wrmsr.masked-kept", WITH_CONTROL),
     (FaultsOnSource, "processor.wrmsr.fault-on-merged", WITH_CONTROL),
     (ShadowIsMerged, "processor.wrmsr.shadow-unmodified", WITH_CONTROL),
-    (ExitLoadsMasked, "processor.areas.real-msr", WITH_CONTROL),
-    (EntryLoadIgnored, "processor.areas.real-msr", WITHOUT_CONTROL),
+    (ExitLoadsMasked, "processor.areas.real-msr+2", WITH_CONTROL),
+    (EntryLoadIgnored, "processor.areas.not-listed", WITHOUT_CONTROL),
     (EntryLoadsShadow, "processor.entry.no-load", WITH_CONTROL),
 }
 """A fault, the rule that it breaks, and the model that it is planted in."""
 IN_SEQUENCES = [FaultsOnSource, IgnoresMask, ShadowIsMerged, ReadsTheMsr, FaultsBeforeExit, ReadsShadowAlways,
-                EntryLoadsShadow, RootWritesShadow, ExitLoadsMasked]
+                EntryLoadsShadow, RootWritesShadow, ExitLoadsMasked, HostFieldStays]
 
 
 # ---- the modelled KVM on it

@@ -19,9 +19,9 @@ DEFECTS: dict[str, tuple[Change, ...]] = {
     "D2": (("	vcpu->saved = merged;\n", "	vcpu->saved = value | vcpu->force_value;\n"),),
     # Without the control the interception is dropped although bits are forced.
     "D3": ((
-        "	return (vcpu->cpuid & SPECCTRL_HAS_SPEC_CTRL) &&\n"
+        "	return (vcpu->cpuid & SPECCTRL_SHOW_MSR) &&\n"
         "	       (vcpu->host->has_control || !vcpu->force_mask);\n",
-        "	return vcpu->cpuid & SPECCTRL_HAS_SPEC_CTRL;\n"),),
+        "	return vcpu->cpuid & SPECCTRL_SHOW_MSR;\n"),),
     # vmcs02's SHADOW is written only for a pending entry.
     "D4": ((
         "		specctrl_write_shadow(vcpu, vcpu->guest_view);\n",
@@ -55,20 +55,8 @@ DEFECTS: dict[str, tuple[Change, ...]] = {
     "D10Offered": ((
         "	if (!host_initiated && !specctrl_is_subset(newly_set, vcpu->mitigation_enum))\n",
         "	if (!host_initiated && !specctrl_is_subset(newly_set, MITI_ENUM_VALID))\n"),),
-    # The saved value is computed from mask and value, not read.
-    "D18": ((
-        "	vcpu->saved = specctrl_rdmsr(vcpu);\n"
-        "	if (vcpu->host->has_control)\n"
-        "		vcpu->guest_view = specctrl_read_shadow(vcpu);\n"
-        "	else\n"
-        "		vcpu->guest_view = vcpu->saved;\n",
-        "	if (!vcpu->host->has_control) {\n"
-        "		vcpu->saved = specctrl_rdmsr(vcpu);\n"
-        "		vcpu->guest_view = vcpu->saved;\n"
-        "		return;\n"
-        "	}\n"
-        "	vcpu->guest_view = specctrl_read_shadow(vcpu);\n"
-        "	vcpu->saved = specctrl_merge(vcpu->guest_view, vcpu->force_mask, vcpu->force_value);\n"),),
+    # The host's restore is decided by the computed value, not by what the register holds.
+    "D18": (("	if (held != vcpu->host->spec_ctrl ||", "	if (vcpu->saved != vcpu->host->spec_ctrl ||"),),
     # A report applies the view again, unmasked and untested.
     "D21": ((
         "	vcpu->saved = specctrl_merge(vcpu->guest_view, mask, value);\n",

@@ -456,6 +456,9 @@ static const struct {
 	{ "ARCH_CAPABILITIES", SPECCTRL_HAS_ARCH_CAPABILITIES },
 	{ "RRSBA", SPECCTRL_HAS_RRSBA },
 	{ "BHI_NO", SPECCTRL_HAS_BHI_NO },
+	{ "AMD_IBRS", SPECCTRL_HAS_AMD_IBRS },
+	{ "AMD_STIBP", SPECCTRL_HAS_AMD_STIBP },
+	{ "AMD_SSBD", SPECCTRL_HAS_AMD_SSBD },
 	{ "TSX", 0 },			/* of interest to guest kernels only */
 };
 
@@ -547,8 +550,8 @@ static const char *begin(struct specctrl_model *model)
 	machine.entry_loads_shadow = is("assume.vm-entry-loads-shadow", "true");
 	machine.vm = make_vm(read_host("host"));
 	answer("profiles=spec observes=ret,value,values,stored,contains,lacks,refused,errno,fault,"
-	       "host_fault,exit,fail,abort,reflected,blocked,host_spec_ctrl,effective,guest_view,"
-	       "mask,shadow,intercepted,saved,level,smm");
+	       "host_fault,exit,fail,abort,reflected,blocked,vmm_aborts,host_spec_ctrl,effective,"
+	       "guest_view,mask,shadow,intercepted,saved,level,smm");
 	return NULL;
 }
 
@@ -787,34 +790,68 @@ static const char *set_nested_state(struct specctrl_model *model)
 
 /* ---- A move of the VM --------------------------------------------------- */
 
+/*
+ * What VMMs carry, and what they do with an MSR that KVM refuses; of which version
+ * each line is, and where it was read, says the emulator's table of the same names.
+ */
+static const struct vmm {
+	const char *name;
+	uint32_t feature_msrs[3], nr_feature_msrs;
+	uint32_t state_msrs[2], nr_state_msrs;
+	enum { STOP, ABORT, SKIP } on_refusal;
+	bool compares_cpuid;
+	bool saves_nested;
+	bool drops_unlisted;		/* what the destination's KVM does not list */
+} vmms[] = {
+	{ "as-specified", { MSR_IA32_ARCH_CAPABILITIES, MSR_VIRTUAL_ENUMERATION,
+			    MSR_VIRTUAL_MITIGATION_ENUM }, 3,
+	  { MSR_IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL }, 2, STOP, true, true, false },
+	{ "qemu", { MSR_IA32_ARCH_CAPABILITIES }, 1, { MSR_IA32_SPEC_CTRL }, 1,
+	  ABORT, false, true, true },
+	{ "firecracker", { MSR_IA32_ARCH_CAPABILITIES }, 1, { MSR_IA32_SPEC_CTRL }, 1,
+	  STOP, false, false, false },
+	{ "cloud-hypervisor", { MSR_IA32_ARCH_CAPABILITIES }, 1,
+	  { MSR_IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL }, 2, SKIP, true, true, false },
+};
+
 struct plan {
+	const struct vmm *vmm;
 	bool nested_first;
 	bool keep_force;
+	bool other_cpuid;		/* the destination shows this CPUID */
+	uint32_t cpuid;
 	const uint32_t *msrs;
 	uint32_t nr_msrs;
 };
 
 /*
  * KVM_SET_MSRS at the destination of what KVM_GET_MSRS gave; false, and the MSR
- * is said, if one of them stops.
+ * is said, if one of them stops and the VMM does not go on without it.
  *
  * rule: migration.refused-keeps-source
  * rule: migration.restorable
  */
 static bool copy_msrs(struct specctrl_vcpu *from, struct specctrl_vcpu *to, const uint32_t *msrs,
-		      uint32_t count)
+		      uint32_t count, const struct vmm *vmm)
 {
 	struct specctrl_msr *entries = keep(count, sizeof(*entries));
 	uint64_t *values = keep(count, sizeof(*values));
-	uint32_t i, done = specctrl_get_msrs(from, msrs, count, values);
+	uint32_t i, done, read = specctrl_get_msrs(from, msrs, count, values);
 
-	for (i = 0; i < done; i++) {
+	for (i = 0; i < read; i++) {
 		entries[i].index = msrs[i];
 		entries[i].value = values[i];
 	}
-	done = specctrl_set_msrs(to, entries, done);
+	done = specctrl_set_msrs(to, entries, read);
+	if (vmm->on_refusal == SKIP) {
+		while (done < read)
+			done += 1 + specctrl_set_msrs(to, entries + done + 1, read - done - 1);
+		return true;
+	}
 	if (done < count)
 		answer("refused=0x%" PRIx32, msrs[done]);
+	if (done < count && vmm->on_refusal == ABORT)
+		answer("vmm_aborts=true");
 	return done == count;
 }
 
@@ -827,9 +864,7 @@ static bool copy_msrs(struct specctrl_vcpu *from, struct specctrl_vcpu *to, cons
 static bool restore_vcpu(struct specctrl_vcpu *from, struct specctrl_vcpu *to,
 			 const struct plan *plan)
 {
-	static const uint32_t feature_msrs[] = {
-		MSR_IA32_ARCH_CAPABILITIES, MSR_VIRTUAL_ENUMERATION, MSR_VIRTUAL_MITIGATION_ENUM,
-	};
+	const struct vmm *vmm = plan->vmm;
 	enum specctrl_result result = SPECCTRL_DONE;
 	struct specctrl_nested_state state;
 
@@ -838,35 +873,56 @@ static bool restore_vcpu(struct specctrl_vcpu *from, struct specctrl_vcpu *to,
 		result = specctrl_vcpu_enable_cap(to, KVM_CAP_FORCE_SPEC_CTRL, 0, from->user_mask,
 						  from->user_value);
 	answer_result(NULL, result);
+	if (result || !copy_msrs(from, to, vmm->feature_msrs, vmm->nr_feature_msrs, vmm))
+		return false;
+	if (!plan->nested_first && !copy_msrs(from, to, plan->msrs, plan->nr_msrs, vmm))
+		return false;
+	if (vmm->saves_nested) {
+		specctrl_get_nested_state(from, &state);
+		result = specctrl_set_nested_state(to, &state);
+		answer_result(NULL, result);
+	}
 	if (result)
 		return false;
-	if (!copy_msrs(from, to, feature_msrs, ARRAY_SIZE(feature_msrs)))
-		return false;
-	if (!plan->nested_first && !copy_msrs(from, to, plan->msrs, plan->nr_msrs))
-		return false;
-	specctrl_get_nested_state(from, &state);
-	result = specctrl_set_nested_state(to, &state);
-	answer_result(NULL, result);
-	if (result)
-		return false;
-	return !plan->nested_first || copy_msrs(from, to, plan->msrs, plan->nr_msrs);
+	return !plan->nested_first || copy_msrs(from, to, plan->msrs, plan->nr_msrs, vmm);
 }
 
-static void read_plan(struct plan *plan)
+/* The MSRs that a VMM restores as state: those that KVM lists. */
+static void state_msrs(struct plan *plan, const struct specctrl_host *to)
 {
-	static const uint32_t state_msrs[] = { MSR_IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL };
+	uint32_t *msrs = keep(ARRAY_SIZE(plan->vmm->state_msrs), sizeof(*msrs)), i;
 
+	for (i = 0; i < plan->vmm->nr_state_msrs; i++) {
+		uint32_t msr = plan->vmm->state_msrs[i];
+
+		if (msr != MSR_IA32_SPEC_CTRL ||
+		    (specctrl_host_has_msr(the_host()) &&
+		     (specctrl_host_has_msr(to) || !plan->vmm->drops_unlisted)))
+			msrs[plan->nr_msrs++] = msr;
+	}
+	plan->msrs = msrs;
+}
+
+static void read_plan(struct plan *plan, const struct specctrl_host *to)
+{
+	size_t i;
+
+	memset(plan, 0, sizeof(*plan));
+	plan->vmm = &vmms[0];
+	for (i = 0; i < ARRAY_SIZE(vmms); i++) {
+		if (is("vmm", vmms[i].name))
+			plan->vmm = &vmms[i];
+	}
+	if (text("vmm") && !is("vmm", plan->vmm->name))
+		die("no such VMM", text("vmm"));
 	plan->nested_first = is("order", "nested-first");
 	plan->keep_force = is("force", "keep");
-	if (text("msrs")) {
+	plan->other_cpuid = text("features") != NULL;
+	plan->cpuid = read_features("features");
+	if (text("msrs"))
 		plan->msrs = msr_list("msrs", &plan->nr_msrs);
-	} else if (specctrl_host_has_msr(the_host())) {
-		plan->msrs = state_msrs;
-		plan->nr_msrs = 2;
-	} else {
-		plan->msrs = state_msrs + 1;
-		plan->nr_msrs = 1;
-	}
+	else
+		state_msrs(plan, to);
 }
 
 /*
@@ -891,8 +947,15 @@ static const char *migrate(struct specctrl_model *model)
 			return "a vCPU has an MSR exit pending, or has shut down";
 		specctrl_guest_exit(&slot->model);
 	}
-	read_plan(&plan);
 	vm = make_vm(read_host("to"));
+	read_plan(&plan, vm->vm.host);
+	for (slot = machine.slots; slot; slot = slot->next) {
+		if (plan.other_cpuid && plan.vmm->compares_cpuid &&
+		    plan.cpuid != slot->model.vcpu.cpuid) {
+			answer("refused=cpuid");
+			return NULL;
+		}
+	}
 	if (plan.keep_force && (from->vm.user_mask || from->vm.user_value))
 		result = specctrl_vm_enable_cap(&vm->vm, KVM_CAP_FORCE_SPEC_CTRL, 0,
 						from->vm.user_mask, from->vm.user_value);
@@ -900,7 +963,8 @@ static const char *migrate(struct specctrl_model *model)
 	vm->filter = from->filter;
 	for (slot = machine.slots; slot && !result; slot = slot->next) {
 		result = specctrl_vm_count_vcpu(&vm->vm, slot->id, false);
-		make_vcpu(&slots, vm, slot->id, slot->model.vcpu.cpuid);
+		make_vcpu(&slots, vm, slot->id,
+			  plan.other_cpuid ? plan.cpuid : slot->model.vcpu.cpuid);
 	}
 	answer_result(NULL, result);
 	if (result)
@@ -1035,13 +1099,29 @@ static const char *boot(struct specctrl_model *model)
 static const char *host_exit(struct specctrl_model *model)
 {
 	struct specctrl_vcpu *vcpu = &model->vcpu;
-	enum specctrl_result result = specctrl_guest_run(model);
+	enum specctrl_result result;
 
+	if (text("nmi_leaves") && !specctrl_accepts(vcpu, number("nmi_leaves")))
+		return "this host's processor refuses what the NMI leaves";
+	result = specctrl_guest_run(model);
 	answer_result(vcpu, result);
-	if (!result) {
+	if (result)
+		return NULL;
+	if (text("nmi_leaves"))
+		specctrl_guest_exit_nmi(model, number("nmi_leaves"));
+	else
 		specctrl_guest_exit(model);
-		answer("host_spec_ctrl=0x%" PRIx64, model->cpu.spec_ctrl);
-	}
+	answer("host_spec_ctrl=0x%" PRIx64, model->cpu.spec_ctrl);
+	return NULL;
+}
+
+/* The host's register changes, and the hypervisor is not told. */
+static const char *host_write(struct specctrl_model *model)
+{
+	if (!specctrl_accepts(&model->vcpu, number("value")))
+		return "this host's processor refuses the value";
+	specctrl_guest_exit(model);
+	model->cpu.spec_ctrl = number("value");
 	return NULL;
 }
 
@@ -1116,6 +1196,7 @@ static const struct {
 	{ "rsm", RUNNING, rsm },
 	{ "boot", NOTHING, boot },
 	{ "exit", RUNNING, host_exit },
+	{ "host_write", RUNNING, host_write },
 	{ "observe", A_VCPU, observe },
 };
 

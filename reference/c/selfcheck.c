@@ -116,29 +116,90 @@ static void processor(void)
 	vmcs.use_msr_bitmap = false;
 	check(specctrl_cpu_guest_rdmsr(&cpu, &vmcs, &value) == SPECCTRL_CPU_VM_EXIT, "without a bitmap all accesses exit");
 
-	vmcs.exit_store.present = true;
-	check(!specctrl_cpu_vm_exit(&cpu, &vmcs) && vmcs.exit_store.value == (IBRS | BHI),
-	      "the VM-exit store area receives the MSR, not the shadow");
-	vmcs.exit_load.present = true;
-	vmcs.exit_load.value = SSBD;
-	check(specctrl_cpu_vm_exit(&cpu, &vmcs) == SPECCTRL_CPU_VMX_ABORT, "a refused VM-exit load aborts");
-	vmcs.entry_load.present = true;
-	vmcs.entry_load.value = SSBD;
-	check(specctrl_cpu_vm_entry(&cpu, &vmcs) == SPECCTRL_CPU_ENTRY_FAILED && !cpu.non_root,
-	      "a refused VM-entry load fails the entry");
-	vmcs.entry_load.value = BHI;
-	check(!specctrl_cpu_vm_entry(&cpu, &vmcs) && cpu.spec_ctrl == BHI, "VM entry loads the area's value");
-	check(vmcs.shadow == (IBRS | SSBD), "no area touches the shadow");
-
 	cpu.has_control = false;
 	check(specctrl_cpu_vm_entry(&cpu, &vmcs) == SPECCTRL_CPU_VMFAIL_CONTROLS, "no control, no entry with it: error 7");
 	check(specctrl_vmwrite_mask(&cpu, &vmcs, 0) == SPECCTRL_CPU_VMFAIL_FIELD &&
 	      specctrl_vmwrite_shadow(&cpu, &vmcs, 0) == SPECCTRL_CPU_VMFAIL_FIELD &&
 	      specctrl_vmread_shadow(&cpu, &vmcs, &value) == SPECCTRL_CPU_VMFAIL_FIELD,
 	      "no control, no MASK and no SHADOW: error 12");
+	vmcs.exit_store.present = true;
 	cpu.writable = 0;
+	check(specctrl_cpu_vm_exit(&cpu, &vmcs) == SPECCTRL_CPU_VMX_ABORT, "without the MSR a VM-exit store aborts");
 	check(specctrl_cpu_wrmsr(&cpu, 0) == SPECCTRL_CPU_GP && specctrl_cpu_rdmsr(&cpu, &value) == SPECCTRL_CPU_GP,
 	      "without the MSR even 0 faults");
+}
+
+/* L0's MSR areas, with "virtualize IA32_SPEC_CTRL" and without. */
+static void areas(void)
+{
+	struct specctrl_cpu cpu;
+	struct specctrl_vmcs vmcs;
+
+	memset(&cpu, 0, sizeof(cpu));
+	memset(&vmcs, 0, sizeof(vmcs));
+	cpu.writable = IBRS | BHI;
+	cpu.has_control = true;
+	cpu.spec_ctrl = IBRS;
+	vmcs.entry_load.present = true;
+	vmcs.entry_load.value = BHI;
+	vmcs.exit_store.present = true;
+	check(!specctrl_cpu_vm_entry(&cpu, &vmcs) && cpu.spec_ctrl == BHI, "VM entry loads the area's value");
+	check(!specctrl_cpu_vm_exit(&cpu, &vmcs) && vmcs.exit_store.value == BHI, "VM exit stores the MSR");
+	vmcs.entry_load.value = SSBD;
+	check(specctrl_cpu_vm_entry(&cpu, &vmcs) == SPECCTRL_CPU_ENTRY_FAILED && !cpu.non_root,
+	      "a refused VM-entry load fails the entry");
+	vmcs.entry_load.value = IBRS;
+	vmcs.virtualize = true;
+	vmcs.shadow = SSBD;
+	check(specctrl_cpu_vm_entry(&cpu, &vmcs) == SPECCTRL_CPU_UNDEFINED && !cpu.non_root,
+	      "what VM entry loads from its area under the control is undefined");
+	check(specctrl_cpu_vm_exit(&cpu, &vmcs) == SPECCTRL_CPU_UNDEFINED && vmcs.exit_store.value == BHI,
+	      "what VM exit stores under the control is undefined");
+	vmcs.entry_load.present = vmcs.exit_store.present = false;
+	vmcs.exit_load.present = true;
+	vmcs.exit_load.value = IBRS | BHI;
+	check(!specctrl_cpu_vm_exit(&cpu, &vmcs) && cpu.spec_ctrl == (IBRS | BHI) && vmcs.shadow == SSBD,
+	      "the VM-exit load area acts on the MSR, not on the shadow");
+	vmcs.exit_load.value = SSBD;
+	check(specctrl_cpu_vm_exit(&cpu, &vmcs) == SPECCTRL_CPU_VMX_ABORT, "a refused VM-exit load aborts");
+}
+
+/* The two controls "load IA32_SPEC_CTRL". */
+static void loads(void)
+{
+	struct specctrl_cpu cpu;
+	struct specctrl_vmcs vmcs;
+
+	memset(&cpu, 0, sizeof(cpu));
+	memset(&vmcs, 0, sizeof(vmcs));
+	cpu.writable = IBRS | BHI;
+	cpu.spec_ctrl = IBRS;
+	check(specctrl_vmwrite_guest(&cpu, &vmcs, 0) == SPECCTRL_CPU_VMFAIL_FIELD &&
+	      specctrl_vmwrite_host(&cpu, &vmcs, 0) == SPECCTRL_CPU_VMFAIL_FIELD, "no such control, no such field: error 12");
+	vmcs.load_on_entry = true;
+	check(specctrl_cpu_vm_entry(&cpu, &vmcs) == SPECCTRL_CPU_VMFAIL_CONTROLS, "and no entry with it: error 7");
+	vmcs.load_on_entry = false;
+	vmcs.load_on_exit = true;
+	check(specctrl_cpu_vm_entry(&cpu, &vmcs) == SPECCTRL_CPU_VMFAIL_CONTROLS, "nor with the other: error 7");
+	cpu.has_entry_load = cpu.has_exit_load = true;
+	vmcs.load_on_entry = true;
+	check(!specctrl_vmwrite_guest(&cpu, &vmcs, BHI) && !specctrl_vmwrite_host(&cpu, &vmcs, IBRS), "fields are written");
+	check(!specctrl_cpu_vm_entry(&cpu, &vmcs) && cpu.spec_ctrl == BHI, "VM entry loads the guest-state field");
+	cpu.spec_ctrl = 0;
+	check(!specctrl_cpu_vm_exit(&cpu, &vmcs) && cpu.spec_ctrl == IBRS, "VM exit loads the host-state field");
+	check(vmcs.guest_spec_ctrl == 0, "VM exit saves the MSR in the guest-state field");
+	vmcs.load_on_entry = false;
+	check(!specctrl_cpu_vm_exit(&cpu, &vmcs) && vmcs.guest_spec_ctrl == IBRS, "whether an entry loads it or not");
+	vmcs.load_on_entry = true;
+	vmcs.guest_spec_ctrl = SSBD;
+	cpu.spec_ctrl = BHI;
+	check(specctrl_cpu_vm_entry(&cpu, &vmcs) == SPECCTRL_CPU_ENTRY_FAILED && cpu.spec_ctrl == IBRS,
+	      "a refused guest-state field fails the entry, and the host's state is loaded");
+	vmcs.exit_load.present = true;
+	vmcs.exit_load.value = SSBD;
+	check(specctrl_cpu_vm_entry(&cpu, &vmcs) == SPECCTRL_CPU_VMX_ABORT, "which may abort");
+	vmcs.host_spec_ctrl = SSBD;
+	check(specctrl_cpu_vm_entry(&cpu, &vmcs) == SPECCTRL_CPU_VMFAIL_HOST_FIELD, "a refused host-state field: error 8");
 }
 
 static void capability(void)
@@ -187,6 +248,33 @@ static void report(void)
 	      specctrl_write_exits(&model), "without the control the view is not the register");
 }
 
+/* A register that something else wrote: the guest gets its merge, the host its value. */
+static void drift(void)
+{
+	struct specctrl_host host = new_host();
+	struct specctrl_vm vm = new_vm(&host);
+	struct specctrl_model model;
+
+	new_vcpu(&model, &vm);
+	check(writes(&model, MSR_IA32_SPEC_CTRL, IBRS | BHI) && exits(&model) && model.vcpu.saved == host.spec_ctrl,
+	      "a guest runs with the host's value");
+	model.cpu.spec_ctrl = 0;
+	check(!specctrl_guest_run(&model) && model.cpu.spec_ctrl == (IBRS | BHI),
+	      "and does so when the register lost it");
+	specctrl_guest_exit_nmi(&model, SSBD);
+	check(model.vcpu.saved == (IBRS | BHI) && model.cpu.spec_ctrl == host.spec_ctrl,
+	      "what an NMI leaves becomes neither the guest's nor the host's");
+	host.legacy_ibrs = true;
+	specctrl_intercept(&model.vcpu, false, true, true);
+	check(!specctrl_guest_run(&model), "on a legacy-IBRS host, the guest's writes intercepted,");
+	specctrl_guest_exit_nmi(&model, SSBD);
+	check(model.cpu.spec_ctrl == host.spec_ctrl, "the host's value is written after every exit");
+	model.vcpu.cpuid = SPECCTRL_HAS_AMD_SSBD;
+	check(reads(&model, IBRS | BHI), "AMD's bits show the MSR");
+	model.vcpu.cpuid = SPECCTRL_HAS_SSBD;
+	check(!specctrl_shows(&model.vcpu, MSR_IA32_SPEC_CTRL), "SSBD of leaf 7 alone does not");
+}
+
 static void nested(void)
 {
 	static const struct specctrl_msr half[] = {
@@ -225,8 +313,11 @@ int main(void)
 {
 	words();
 	processor();
+	areas();
+	loads();
 	capability();
 	report();
+	drift();
 	nested();
 	printf("1..%u\n", checks);
 	return failures ? 1 : 0;

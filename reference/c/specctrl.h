@@ -112,7 +112,13 @@ enum specctrl_feature {
 	SPECCTRL_HAS_ARCH_CAPABILITIES	= 1 << 8,	/* CPUID.(7,0):EDX[29] */
 	SPECCTRL_HAS_RRSBA		= 1 << 9,	/* ARCH_CAPABILITIES[19]; no CPUID bit */
 	SPECCTRL_HAS_BHI_NO		= 1 << 10,	/* ARCH_CAPABILITIES[20]; no CPUID bit */
+	SPECCTRL_HAS_AMD_IBRS		= 1 << 11,	/* CPUID.80000008H:EBX[14]; these three */
+	SPECCTRL_HAS_AMD_STIBP		= 1 << 12,	/* EBX[15]; only of a guest: KVM shows */
+	SPECCTRL_HAS_AMD_SSBD		= 1 << 13,	/* EBX[24]; them on Intel hosts, too */
 };
+
+#define SPECCTRL_SHOW_MSR	(SPECCTRL_HAS_SPEC_CTRL | SPECCTRL_HAS_AMD_IBRS | \
+				 SPECCTRL_HAS_AMD_STIBP | SPECCTRL_HAS_AMD_SSBD)	/* any of them */
 
 struct specctrl_host {
 	uint32_t features;	/* enum specctrl_feature */
@@ -317,7 +323,7 @@ SPECCTRL_ACCESSOR bool specctrl_l1_bitmap(const struct specctrl_vcpu *vcpu, uint
  */
 static inline bool specctrl_may_pass_through(const struct specctrl_vcpu *vcpu)
 {
-	return (vcpu->cpuid & SPECCTRL_HAS_SPEC_CTRL) &&
+	return (vcpu->cpuid & SPECCTRL_SHOW_MSR) &&
 	       (vcpu->host->has_control || !vcpu->force_mask);
 }
 
@@ -430,43 +436,41 @@ static inline void specctrl_create(struct specctrl_vcpu *vcpu, const struct spec
 
 /* ---- VM entry and VM exit ------------------------------------------------ */
 
+/*
+ * Whether the register holds the saved value: only if that is the host's, and then
+ * it is read, as what the host believes may be wrong; rule: entry.by-register
+ */
+static inline bool specctrl_register_is_saved(struct specctrl_vcpu *vcpu)
+{
+	return vcpu->saved == vcpu->host->spec_ctrl && vcpu->saved == specctrl_rdmsr(vcpu);
+}
+
 /* The last before VM entry; rule: entry.loads-saved */
 static inline void specctrl_enter_guest(struct specctrl_vcpu *vcpu)
 {
-	if (specctrl_host_has_msr(vcpu->host) && vcpu->saved != vcpu->host->spec_ctrl)
+	if (specctrl_host_has_msr(vcpu->host) && !specctrl_register_is_saved(vcpu))
 		specctrl_wrmsr(vcpu, vcpu->saved);
 }
 
 /*
- * After an exit: take over what the guest may have changed without one.  The
- * saved value is read, not computed.
- * rule: exit.saved-is-hardware, exit.view-taken
+ * The first after a VM exit.  The register is read, unless the guest could not
+ * write it: it is the view where there is no SHADOW, and decides whether the host
+ * gets its value back.  What is saved follows from view and pair alone.
+ * rule: exit.host-restored, exit.saved-from-view, exit.saved-is-hardware, exit.view-taken
  */
-static inline void specctrl_save_guest(struct specctrl_vcpu *vcpu)
-{
-	if (specctrl_intercepted(vcpu, vcpu->level2, true))
-		return;
-	vcpu->saved = specctrl_rdmsr(vcpu);
-	if (vcpu->host->has_control)
-		vcpu->guest_view = specctrl_read_shadow(vcpu);
-	else
-		vcpu->guest_view = vcpu->saved;
-}
-
-/* rule: exit.host-restored */
-static inline void specctrl_restore_host(struct specctrl_vcpu *vcpu)
-{
-	if (vcpu->saved != vcpu->host->spec_ctrl || vcpu->host->legacy_ibrs)
-		specctrl_wrmsr(vcpu, vcpu->host->spec_ctrl);
-}
-
-/* The first after a VM exit. */
 static inline void specctrl_exit_guest(struct specctrl_vcpu *vcpu)
 {
-	if (specctrl_host_has_msr(vcpu->host)) {
-		specctrl_save_guest(vcpu);
-		specctrl_restore_host(vcpu);
+	uint64_t held = vcpu->saved;
+
+	if (!specctrl_host_has_msr(vcpu->host))
+		return;
+	if (!specctrl_intercepted(vcpu, vcpu->level2, true)) {
+		held = specctrl_rdmsr(vcpu);
+		vcpu->guest_view = vcpu->host->has_control ? specctrl_read_shadow(vcpu) : held;
+		vcpu->saved = specctrl_merge(vcpu->guest_view, vcpu->force_mask, vcpu->force_value);
 	}
+	if (held != vcpu->host->spec_ctrl || vcpu->host->legacy_ibrs)
+		specctrl_wrmsr(vcpu, vcpu->host->spec_ctrl);
 }
 
 /* ---- What the hypervisor writes for the guest ----------------------------- */
@@ -723,7 +727,7 @@ static inline uint64_t *specctrl_msr_value(struct specctrl_vcpu *vcpu, uint32_t 
 static inline bool specctrl_shows(const struct specctrl_vcpu *vcpu, uint32_t msr)
 {
 	if (msr == MSR_IA32_SPEC_CTRL)
-		return vcpu->cpuid & SPECCTRL_HAS_SPEC_CTRL;
+		return vcpu->cpuid & SPECCTRL_SHOW_MSR;
 	if (!(vcpu->cpuid & SPECCTRL_HAS_ARCH_CAPABILITIES))
 		return false;
 	if (msr == MSR_IA32_ARCH_CAPABILITIES)

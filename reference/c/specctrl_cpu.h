@@ -18,9 +18,11 @@ enum specctrl_event {			/* what comes of an instruction, an entry or an exit */
 	SPECCTRL_CPU_GP,
 	SPECCTRL_CPU_VM_EXIT,		/* the bitmap intercepts; nothing was executed */
 	SPECCTRL_CPU_VMFAIL_CONTROLS,	/* VM-instruction error 7 */
+	SPECCTRL_CPU_VMFAIL_HOST_FIELD,	/* VM-instruction error 8 */
 	SPECCTRL_CPU_VMFAIL_FIELD,	/* VM-instruction error 12 */
-	SPECCTRL_CPU_ENTRY_FAILED,	/* exit reason 34: the VM-entry MSR-load area */
+	SPECCTRL_CPU_ENTRY_FAILED,	/* a guest-state field or the VM-entry MSR-load area */
 	SPECCTRL_CPU_VMX_ABORT,
+	SPECCTRL_CPU_UNDEFINED,		/* no event: the SDM does not say what happens */
 };
 
 #ifdef __GNUC__
@@ -44,11 +46,17 @@ struct specctrl_vmcs {
 	struct specctrl_area entry_load;
 	struct specctrl_area exit_store;
 	struct specctrl_area exit_load;
+	bool load_on_entry;		/* VM-entry control, bit 24: "load IA32_SPEC_CTRL" */
+	uint64_t guest_spec_ctrl;	/* guest-state field */
+	bool load_on_exit;		/* secondary VM-exit control, bit 2, of the same name */
+	uint64_t host_spec_ctrl;	/* host-state field */
 };
 
 struct specctrl_cpu {
 	uint64_t writable;		/* the bits that are not reserved */
 	bool has_control;
+	bool has_entry_load;		/* the VM-entry control "load IA32_SPEC_CTRL" may be 1 */
+	bool has_exit_load;		/* the VM-exit control may be */
 	bool entry_loads_shadow;	/* assumption, false: see processor.entry.no-load */
 	bool non_root;			/* VMX non-root operation: guest code runs */
 	uint64_t spec_ctrl;		/* the register itself */
@@ -156,18 +164,73 @@ static inline specctrl_checked_event specctrl_vmread_shadow(const struct specctr
 }
 
 /*
- * VM entry.  It leaves the MSR alone, unless the hypervisor put it into the
- * VM-entry MSR-load area.
- * rule: processor.entry.control-checked, processor.entry.no-load,
- *	 processor.areas.real-msr
+ * VMWRITE of the guest-state field IA32_SPEC_CTRL; it exists with the VM-entry
+ * control; rule: processor.load.entry
+ */
+static inline specctrl_checked_event specctrl_vmwrite_guest(const struct specctrl_cpu *cpu,
+							    struct specctrl_vmcs *vmcs,
+							    uint64_t value)
+{
+	if (!cpu->has_entry_load)
+		return SPECCTRL_CPU_VMFAIL_FIELD;
+	vmcs->guest_spec_ctrl = value;
+	return SPECCTRL_CPU_DONE;
+}
+
+/*
+ * VMWRITE of the host-state field IA32_SPEC_CTRL; it exists with the VM-exit
+ * control; rule: processor.load.exit
+ */
+static inline specctrl_checked_event specctrl_vmwrite_host(const struct specctrl_cpu *cpu,
+							   struct specctrl_vmcs *vmcs,
+							   uint64_t value)
+{
+	if (!cpu->has_exit_load)
+		return SPECCTRL_CPU_VMFAIL_FIELD;
+	vmcs->host_spec_ctrl = value;
+	return SPECCTRL_CPU_DONE;
+}
+
+/*
+ * The host's state: of a VM exit, and of a VM entry that fails late.  The field
+ * was checked at VM entry; the area acts on the MSR, not on the shadow.
+ * rule: processor.areas.real-msr+2, processor.load.checked, processor.load.exit
+ */
+static inline specctrl_checked_event specctrl_cpu_load_host(struct specctrl_cpu *cpu,
+							    const struct specctrl_vmcs *vmcs)
+{
+	cpu->non_root = false;
+	if (vmcs->load_on_exit)
+		cpu->spec_ctrl = vmcs->host_spec_ctrl;
+	if (vmcs->exit_load.present && specctrl_cpu_wrmsr(cpu, vmcs->exit_load.value))
+		return SPECCTRL_CPU_VMX_ABORT;
+	return SPECCTRL_CPU_DONE;
+}
+
+/*
+ * VM entry.  It loads the MSR from the guest-state field if that control is 1,
+ * then from the VM-entry MSR-load area, never from the shadow.  What the area
+ * loads under "virtualize IA32_SPEC_CTRL" is undefined: no guest runs then.
+ * rule: processor.areas.not-listed, processor.entry.control-checked,
+ *	 processor.entry.no-load, processor.load.checked, processor.load.entry
  */
 static inline specctrl_checked_event specctrl_cpu_vm_entry(struct specctrl_cpu *cpu,
 							   const struct specctrl_vmcs *vmcs)
 {
-	if (vmcs->virtualize && !cpu->has_control)
+	if ((vmcs->virtualize && !cpu->has_control) ||
+	    (vmcs->load_on_entry && !cpu->has_entry_load) ||
+	    (vmcs->load_on_exit && !cpu->has_exit_load))
 		return SPECCTRL_CPU_VMFAIL_CONTROLS;
-	if (vmcs->entry_load.present && specctrl_cpu_wrmsr(cpu, vmcs->entry_load.value))
-		return SPECCTRL_CPU_ENTRY_FAILED;
+	if (vmcs->load_on_exit && !specctrl_cpu_accepts(cpu, vmcs->host_spec_ctrl))
+		return SPECCTRL_CPU_VMFAIL_HOST_FIELD;
+	if ((vmcs->load_on_entry && specctrl_cpu_wrmsr(cpu, vmcs->guest_spec_ctrl)) ||
+	    (vmcs->entry_load.present && !specctrl_cpu_accepts(cpu, vmcs->entry_load.value)))
+		return specctrl_cpu_load_host(cpu, vmcs) ? SPECCTRL_CPU_VMX_ABORT :
+							   SPECCTRL_CPU_ENTRY_FAILED;
+	if (vmcs->entry_load.present && vmcs->virtualize)
+		return SPECCTRL_CPU_UNDEFINED;
+	if (vmcs->entry_load.present)
+		cpu->spec_ctrl = vmcs->entry_load.value;
 	if (cpu->entry_loads_shadow && vmcs->virtualize &&
 	    specctrl_cpu_wrmsr(cpu, specctrl_merge(vmcs->shadow, vmcs->mask, cpu->spec_ctrl)))
 		return SPECCTRL_CPU_GP;
@@ -176,19 +239,25 @@ static inline specctrl_checked_event specctrl_cpu_vm_entry(struct specctrl_cpu *
 }
 
 /*
- * VM exit.  The MSR stays as the guest left it, unless it stands in a VM-exit
- * MSR area; these act on the MSR, not on the shadow.
- * rule: processor.areas.real-msr
+ * VM exit.  The MSR is saved in the guest-state field wherever an entry could
+ * load it from there, and stays as the guest left it unless the host's state has
+ * it.  What the VM-exit MSR-store area receives under "virtualize IA32_SPEC_CTRL"
+ * is undefined.
+ * rule: processor.areas.not-listed, processor.load.saved
  */
 static inline specctrl_checked_event specctrl_cpu_vm_exit(struct specctrl_cpu *cpu,
 							  struct specctrl_vmcs *vmcs)
 {
 	cpu->non_root = false;
+	if (cpu->has_entry_load)
+		vmcs->guest_spec_ctrl = cpu->spec_ctrl;
+	if (vmcs->exit_store.present && !cpu->writable)
+		return SPECCTRL_CPU_VMX_ABORT;
+	if (vmcs->exit_store.present && vmcs->virtualize)
+		return SPECCTRL_CPU_UNDEFINED;
 	if (vmcs->exit_store.present)
 		vmcs->exit_store.value = cpu->spec_ctrl;
-	if (vmcs->exit_load.present && specctrl_cpu_wrmsr(cpu, vmcs->exit_load.value))
-		return SPECCTRL_CPU_VMX_ABORT;
-	return SPECCTRL_CPU_DONE;
+	return specctrl_cpu_load_host(cpu, vmcs);
 }
 
 /* ---- A vCPU on it, and the accessors ------------------------------------- */
@@ -346,6 +415,14 @@ static inline void specctrl_guest_exit(struct specctrl_model *model)
 	specctrl_exit_guest(&model->vcpu);
 }
 
+/* The same, but an NMI leaves a value of the host in the MSR before it is read. */
+static inline void specctrl_guest_exit_nmi(struct specctrl_model *model, uint64_t leaves)
+{
+	specctrl_model_must(model, specctrl_cpu_vm_exit(&model->cpu, specctrl_loaded_vmcs(model)));
+	specctrl_model_must(model, specctrl_cpu_wrmsr(&model->cpu, leaves));
+	specctrl_exit_guest(&model->vcpu);
+}
+
 /* The guest goes on after KVM has done something for it, unless userspace or nobody does. */
 static inline specctrl_checked specctrl_guest_resume(struct specctrl_model *model,
 						     enum specctrl_result done)
@@ -429,12 +506,9 @@ static inline specctrl_checked specctrl_guest_vmcall(struct specctrl_model *mode
 /* What the processor holds while this guest runs: now, or after the next entry. */
 static inline uint64_t specctrl_effective(const struct specctrl_model *model)
 {
-	const struct specctrl_vcpu *vcpu = &model->vcpu;
-
-	if (model->cpu.non_root || !specctrl_host_has_msr(vcpu->host) ||
-	    vcpu->saved == vcpu->host->spec_ctrl)
+	if (model->cpu.non_root || !specctrl_host_has_msr(model->vcpu.host))
 		return model->cpu.spec_ctrl;
-	return vcpu->saved;
+	return model->vcpu.saved;
 }
 
 /* The guest's view: what an RDMSR of it would read. */

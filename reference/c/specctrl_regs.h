@@ -25,6 +25,7 @@
 #define MSR_IA32_ARCH_CAPABILITIES		0x0000010a
 #define ARCH_CAP_RRSBA				(1ULL << 19)	/* RET may take an alternate prediction when the RSB underflows */
 #define ARCH_CAP_BHI_NO				(1ULL << 20)	/* not affected by branch history injection */
+#define ARCH_CAP_ITS_NO				(1ULL << 62)	/* not affected by indirect target selection */
 #define ARCH_CAP_VIRTUAL_ENUM			(1ULL << 63)	/* MSR_VIRTUAL_ENUMERATION exists */
 
 /* MSR_VIRTUAL_ENUMERATION: Virtual enumeration */

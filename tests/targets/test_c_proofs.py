@@ -27,11 +27,23 @@ BUGS = {
     "the shadow takes the merge": (
         "	vmcs->shadow = source;\n", "	vmcs->shadow = cpu->spec_ctrl;\n", "guest_wrmsr"),
     "the host's value stays away": (
-        "vcpu->saved != vcpu->host->spec_ctrl || vcpu->host->legacy_ibrs", "vcpu->host->legacy_ibrs", "exit_guest"),
+        "held != vcpu->host->spec_ctrl || vcpu->host->legacy_ibrs", "vcpu->host->legacy_ibrs", "exit_guest"),
     "the guest's value is not loaded": (
-        "&& vcpu->saved != vcpu->host->spec_ctrl)", "&& vcpu->saved < vcpu->host->spec_ctrl)", "enter_guest"),
+        "&& !specctrl_register_is_saved(vcpu))", "&& vcpu->saved < vcpu->host->spec_ctrl)", "enter_guest"),
+    "the entry trusts the host's variable": (
+        "&& vcpu->saved == specctrl_rdmsr(vcpu);", ";", "enter_drifted"),
+    "the saved value is the register's": (
+        "vcpu->saved = specctrl_merge(vcpu->guest_view, vcpu->force_mask, vcpu->force_value);",
+        "vcpu->saved = held;", "exit_after_nmi"),
+    "a failed entry leaves the guest's state": (
+        "return specctrl_cpu_load_host(cpu, vmcs) ? SPECCTRL_CPU_VMX_ABORT :",
+        "return false ? SPECCTRL_CPU_VMX_ABORT :", "vm_entry"),
+    "an area is loaded under the control": (
+        "	if (vmcs->entry_load.present && vmcs->virtualize)\n		return SPECCTRL_CPU_UNDEFINED;\n", "", "vm_entry"),
+    "the guest-state field is saved with its control only": (
+        "	if (cpu->has_entry_load)\n		vmcs->guest", "	if (vmcs->load_on_entry)\n		vmcs->guest", "vm_exit"),
 }
-DEFECTS = {"D1": "performed_report", "D2": "performed_write", "D3": "performed_write"}
+DEFECTS = {"D1": "performed_report", "D2": "performed_write", "D3": "performed_write", "D18": "exit_after_nmi"}
 """Defects of the posted series, planted as in tests/planted_c.py, and a proof that refutes each."""
 
 

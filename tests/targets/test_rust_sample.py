@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from moves import every_move
 from published_files import ROOT
 from specctrl.model.registers import CAPABILITIES, MSR_NUMBERS, REGISTERS
 from specctrl.rules import load_rules
 from specctrl.scenario import PASS, UNSUPPORTED, read, run_one
 from specctrl.targets.adapter import AdapterTarget
 from specctrl.targets.guest_kernels import GuestsAbove
-from specctrl.targets.lockstep import compare
+from specctrl.targets.lockstep import compare, first_difference
 
 SAMPLE = ROOT / "reference" / "rust"
 SOURCES = sorted((SAMPLE / "src").glob("*.rs"))
@@ -28,8 +29,17 @@ needs_rust = pytest.mark.skipif(RUSTC is None, reason="no rustc here: the sample
 FAULTS = {
     # what goes wrong: the text, what it becomes
     "the host's value is restored only if the view is another": (
-        "        if self.saved != host.spec_ctrl || host.legacy_ibrs {",
+        "        if held != host.spec_ctrl || host.legacy_ibrs {",
         "        if self.guest_view != host.spec_ctrl || host.legacy_ibrs {"),
+    "the host's restore is decided by the computed value": (
+        "        if held != host.spec_ctrl || host.legacy_ibrs {",
+        "        if self.saved != host.spec_ctrl || host.legacy_ibrs {"),
+    "the entry trusts the host's variable": (
+        "(self.saved != host.spec_ctrl || self.saved != self.cpu.spec_ctrl)", "self.saved != host.spec_ctrl"),
+    "the saved value is the register's": (
+        "self.saved = self.force.merge(self.guest_view); // rule", "self.saved = held; // rule"),
+    "AMD's bits show nothing": ('(has("SPEC_CTRL") || amd != 0,', '(has("SPEC_CTRL"),'),
+    "the other CPUID is not looked at whole": ("shown: writable | amd }", "shown: amd }"),
     "a report does not reach MASK": ("(vmcs.mask, vmcs.shadow) = (self.force.mask,",
                                      "(vmcs.mask, vmcs.shadow) = (self.user.mask,"),
     "the value written is tested, not the merge": ("ensure(self.cpu.accepts(merged), MsrExitReason::Inval)?;",
@@ -124,6 +134,25 @@ class TestProgram:
         *_, (done, found) = compare([str(program)], events, seed=20261130)
         assert found is None, json.dumps(found.document())
         assert done == events
+
+    def test_each_vmm_moves_a_vm_as_its_record_says(self, program):
+        assert first_difference([str(program)], every_move()) is None
+
+    @pytest.mark.parametrize(("old", "new"), [
+        ("on_refusal: OnRefusal::Abort, drops", "drops"),
+        ("drops_unlisted: true, ..TODAY", "..TODAY"),
+        ("saves_nested: false, ..TODAY", "..TODAY"),
+        ("        compares_cpuid: true,\n        ..TODAY", "        ..TODAY"),
+        ("    state_msrs: &[MSR_IA32_SPEC_CTRL],", "    state_msrs: STATE_MSRS,"),
+        ("while vmm.on_refusal", "if vmm.on_refusal"),
+    ])
+    def test_another_record_is_found(self, old, new, tmp_path):
+        folder = Path(shutil.copytree(SAMPLE / "src", tmp_path / "src"))
+        text = (folder / "vmm.rs").read_text()
+        assert text.count(old) == 1
+        (folder / "vmm.rs").write_text(text.replace(old, new))
+        assert compiled(folder, tmp_path / "wrong") == ""
+        assert first_difference([str(tmp_path / "wrong")], every_move()) is not None
 
     @pytest.mark.parametrize("fault", FAULTS)
     def test_a_planted_fault_is_found(self, fault, tmp_path):

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR MIT) */
-/* RDMSR and WRMSR of IA32_SPEC_CTRL in VMX non-root operation, for all inputs. */
+/* RDMSR and WRMSR of IA32_SPEC_CTRL in VMX non-root operation, VM entry and VM exit, for all inputs. */
 #include "any.h"
 
 /* The shadow is read, or the MSR without the control; an intercepted read gives nothing. */
@@ -65,4 +65,58 @@ void guest_wrmsr_plain(void)
 	if (result == SPECCTRL_CPU_DONE)
 		assert(!(operand & ~cpu.writable));
 	reachable(result == SPECCTRL_CPU_DONE && vmcs.mask && operand != before);
+}
+
+/* What a VM exit, or an entry that failed late, leaves in the MSR: @guest, unless the host's state has it. */
+static uint64_t host_state(const struct specctrl_vmcs *vmcs, uint64_t guest)
+{
+	if (vmcs->exit_load.present)
+		return vmcs->exit_load.value;
+	return vmcs->load_on_exit ? vmcs->host_spec_ctrl : guest;
+}
+
+/*
+ * VM entry: the MSR is what the area or else the guest-state field says, if they
+ * are to be loaded, and never the shadow; a failed entry leaves the host's state.
+ */
+void vm_entry(void)
+{
+	struct specctrl_cpu cpu = nondet_cpu(), cpu_before = cpu;
+	struct specctrl_vmcs vmcs = nondet_vmcs();
+	uint64_t loaded = vmcs.load_on_entry ? vmcs.guest_spec_ctrl : cpu.spec_ctrl;
+	enum specctrl_event result;
+
+	assume(!cpu.entry_loads_shadow);
+	result = specctrl_cpu_vm_entry(&cpu, &vmcs);
+	if (result == SPECCTRL_CPU_DONE) {
+		assert(cpu.non_root && !(vmcs.entry_load.present && vmcs.virtualize));
+		assert(cpu.spec_ctrl == (vmcs.entry_load.present ? vmcs.entry_load.value : loaded));
+		assert(!vmcs.load_on_exit || specctrl_cpu_accepts(&cpu, vmcs.host_spec_ctrl));
+	} else if (result == SPECCTRL_CPU_ENTRY_FAILED) {
+		assert(!cpu.non_root && (vmcs.load_on_entry || vmcs.entry_load.present));
+		assert(cpu.spec_ctrl == host_state(&vmcs, loaded) ||
+		       cpu.spec_ctrl == host_state(&vmcs, cpu_before.spec_ctrl));
+	} else if (result != SPECCTRL_CPU_VMX_ABORT && result != SPECCTRL_CPU_UNDEFINED) {
+		assert(cpu.spec_ctrl == cpu_before.spec_ctrl && cpu.non_root == cpu_before.non_root);
+	}
+	reachable(result == SPECCTRL_CPU_DONE && vmcs.virtualize && vmcs.load_on_entry &&
+		  cpu.spec_ctrl != cpu_before.spec_ctrl && cpu.spec_ctrl != vmcs.shadow);
+}
+
+/* VM exit: the guest-state field takes the MSR where it exists, the MSR the host's state; never the shadow. */
+void vm_exit(void)
+{
+	struct specctrl_cpu cpu = nondet_cpu(), cpu_before = cpu;
+	struct specctrl_vmcs vmcs = nondet_vmcs(), vmcs_before = vmcs;
+	enum specctrl_event result = specctrl_cpu_vm_exit(&cpu, &vmcs);
+
+	assert(!cpu.non_root && vmcs.shadow == vmcs_before.shadow && vmcs.mask == vmcs_before.mask);
+	assert(vmcs.guest_spec_ctrl == (cpu.has_entry_load ? cpu_before.spec_ctrl : vmcs_before.guest_spec_ctrl));
+	if (result == SPECCTRL_CPU_DONE) {
+		assert(cpu.spec_ctrl == host_state(&vmcs, cpu_before.spec_ctrl));
+		assert(!vmcs.exit_store.present || vmcs.exit_store.value == cpu_before.spec_ctrl);
+		assert(!(vmcs.exit_store.present && vmcs.virtualize));
+	}
+	reachable(result == SPECCTRL_CPU_DONE && vmcs.exit_store.present && vmcs.load_on_exit &&
+		  cpu.spec_ctrl != cpu_before.spec_ctrl);
 }

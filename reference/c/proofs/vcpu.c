@@ -52,7 +52,7 @@ static bool constants_hold(void)
 	       model.cpu.has_control == host.has_control && !model.cpu.entry_loads_shadow &&
 	       vmcs01->virtualize == host.has_control && vmcs01->use_msr_bitmap &&
 	       !vmcs01->entry_load.present && !vmcs01->exit_store.present &&
-	       !vmcs01->exit_load.present;
+	       !vmcs01->exit_load.present && !vmcs01->load_on_entry && !vmcs01->load_on_exit;
 }
 
 /* The pair in force is userspace's with the report on top; userspace's was accepted. */
@@ -140,6 +140,21 @@ void enter_guest(void)
 	reachable(vcpu->force_mask && model.cpu.spec_ctrl != view());
 }
 
+/* VM entry, whatever something else left in the register: the guest's merge is in it. */
+void enter_drifted(void)
+{
+	uint64_t before, left = nondet_u64();
+
+	any_state(false);
+	assume(specctrl_host_has_msr(&host));
+	before = view();
+	model.cpu.spec_ctrl = left;
+	assert(specctrl_guest_run(&model) == SPECCTRL_DONE);
+	assert(invariant());
+	assert(view() == before && model.cpu.spec_ctrl == merged_view());
+	reachable(vcpu->saved == host.spec_ctrl && left != host.spec_ctrl);
+}
+
 /* VM exit: the saved value is what the register held, and the host's own is back. */
 void exit_guest(void)
 {
@@ -154,6 +169,24 @@ void exit_guest(void)
 	assert(model.cpu.spec_ctrl == host.spec_ctrl || !specctrl_host_has_msr(&host));
 	assert(vcpu->saved == register_before);
 	reachable(vcpu->saved != host.spec_ctrl && vcpu->saved != before);
+}
+
+/*
+ * VM exit, and an NMI leaves any value before the register is read: with the
+ * control, and where the guest's writes do not exit, nothing is lost.
+ */
+void exit_after_nmi(void)
+{
+	uint64_t before, leaves = nondet_u64();
+
+	any_state(true);
+	assume(host.has_control && !specctrl_intercepted(vcpu, false, true));
+	assume(specctrl_cpu_accepts(&model.cpu, leaves));
+	before = view();
+	specctrl_guest_exit_nmi(&model, leaves);
+	assert(invariant());
+	assert(view() == before && model.cpu.spec_ctrl == host.spec_ctrl);
+	reachable(leaves != host.spec_ctrl && vcpu->saved == host.spec_ctrl);
 }
 
 /* The guest's WRMSR that does not exit: it reads the operand back, or took #GP. */

@@ -70,11 +70,12 @@ const FIELDS: [(&str, u64, u64); 8] = [
     ("BHI_CTRL", SPEC_CTRL_BHI_DIS_S, SPEC_CTRL_BHI_DIS_S),
 ];
 
-/// What of a CPUID decides who may access which MSR.
-#[derive(Clone, Copy, Default)]
+/// What of a CPUID decides who may access which MSR, and what else a VMM may compare.
+#[derive(Clone, Copy, Default, PartialEq)]
 pub struct Cpuid {
-    spec_ctrl: bool,
+    spec_ctrl: bool, // it shows the MSR
     arch_capabilities: bool,
+    shown: u64, // its fields, and AMD's bits
 }
 
 /// A host: its processor, and how it runs.
@@ -98,15 +99,18 @@ impl Host {
         let has = |feature: &str| features.contains(&feature);
         let bit = |there: bool, bit: u64| if there { bit } else { 0 };
         let rrsba = bit(has("RRSBA_CTRL") && has("RRSBA"), SPEC_CTRL_RRSBA_DIS_S);
+        let writable = FIELDS.iter().map(|&(name, bits, _)| bit(has(name), bits)).sum();
+        let amd = bit(has("AMD_IBRS"), 1 << 63) | bit(has("AMD_STIBP"), 1 << 62) | bit(has("AMD_SSBD"), 1 << 61);
+        let (spec_ctrl, arch) = (has("SPEC_CTRL") || amd != 0, has("ARCH_CAPABILITIES"));
         let forcible: u64 = FIELDS.iter().map(|&(name, _, bits)| bit(has(name), bits)).sum();
         Host {
-            writable: FIELDS.iter().map(|&(name, bits, _)| bit(has(name), bits)).sum(),
+            writable,
             supported: bit(has_control, SPEC_CTRL_IBRS | forcible | rrsba),
             bhi: bit(has("BHI_CTRL") && !has("BHI_NO"), SPEC_CTRL_BHI_DIS_S),
             rrsba,
             arch_capabilities: ARCH_CAP_VIRTUAL_ENUM
-                | bit(has("ARCH_CAPABILITIES"), bit(has("RRSBA"), 1 << 19) | bit(has("BHI_NO"), 1 << 20)),
-            cpuid: Cpuid { spec_ctrl: has("SPEC_CTRL"), arch_capabilities: has("ARCH_CAPABILITIES") },
+                | bit(arch, bit(has("RRSBA"), 1 << 19) | bit(has("BHI_NO"), 1 << 20)),
+            cpuid: Cpuid { spec_ctrl, arch_capabilities: arch, shown: writable | amd },
             has_control,
             ..Host::default()
         }
@@ -299,7 +303,7 @@ impl VcpuVmx {
 
     // ---- VM entry and VM exit
 
-    /// KVM_RUN, unless the guest runs already; rule: entry.loads-saved, nested.bitmap.when
+    /// KVM_RUN, unless the guest runs already; rule: entry.loads-saved, entry.by-register, nested.bitmap.when
     pub fn run(&mut self) -> Result<(), Stop> {
         if take(&mut self.merge_pending) && self.nested.guest_mode {
             self.merge_bitmaps();
@@ -308,7 +312,7 @@ impl VcpuVmx {
             return Ok(());
         }
         let host = &self.kvm.host;
-        if host.writable != 0 && self.saved != host.spec_ctrl {
+        if host.writable != 0 && (self.saved != host.spec_ctrl || self.saved != self.cpu.spec_ctrl) {
             self.cpu.wrmsr(self.saved).map_err(|_| Stop::HostGp)?;
         }
         self.cpu.vm_entry(&self.vmcs[self.nested.guest_mode as usize]).map_err(|_| Stop::Gp)?;
@@ -317,17 +321,18 @@ impl VcpuVmx {
         Ok(())
     }
 
-    /// A VM exit, unless KVM runs already; rule: exit.saved-is-hardware, exit.view-taken, exit.host-restored
+    /// A VM exit, unless KVM runs already; rule: exit.saved-from-view, exit.view-taken, exit.host-restored
     pub fn exit_guest(&mut self) {
         let (host, vmcs) = (&self.kvm.host, &self.vmcs[self.nested.guest_mode as usize]);
         if !take(&mut self.cpu.non_root) || host.writable == 0 {
             return;
         }
+        let held = if vmcs.intercept[WRITE] { self.saved } else { self.cpu.spec_ctrl };
         if !vmcs.intercept[WRITE] {
-            self.saved = self.cpu.spec_ctrl;
-            self.guest_view = if self.cpu.has_control { vmcs.shadow } else { self.saved };
+            self.guest_view = if self.cpu.has_control { vmcs.shadow } else { held };
+            self.saved = self.force.merge(self.guest_view); // rule: exit.saved-is-hardware
         }
-        if self.saved != host.spec_ctrl || host.legacy_ibrs {
+        if held != host.spec_ctrl || host.legacy_ibrs {
             self.cpu.wrmsr(host.spec_ctrl).expect("a host can write its own value");
         }
     }
@@ -604,8 +609,7 @@ impl VcpuVmx {
     pub fn platform_reset(&mut self) {
         self.exit_guest();
         self.leave_guest_mode();
-        self.nested = NestedVmx::default();
-        self.shut_down = false;
+        (self.nested, self.shut_down) = (NestedVmx::default(), false);
         self.set_msrs(&[(MSR_IA32_SPEC_CTRL, 0)]); // refused where the host has none
         self.set_msrs(&[(MSR_VIRTUAL_MITIGATION_CTRL, 0)]);
     }

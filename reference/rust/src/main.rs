@@ -3,10 +3,10 @@
 //!
 //!     specctrl run VECTORS --target 'cmd:./specctrl-sample' --plain
 mod kvm;
+mod vmm;
 mod vmx;
 
 use kvm::*;
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::io::{stdin, stdout, Write};
 use std::rc::Rc;
@@ -138,7 +138,7 @@ struct Machine {
 const OK: &str = "ret=0";
 const OBSERVES: &str =
     "ret,value,values,stored,contains,lacks,refused,errno,fault,host_fault,exit,fail,abort,reflected,\
-     blocked,host_spec_ctrl,effective,guest_view,mask,shadow,intercepted,saved,level,smm";
+     blocked,vmm_aborts,host_spec_ctrl,effective,guest_view,mask,shadow,intercepted,saved,level,smm";
 
 impl Machine {
     fn begin(&mut self, words: &Words) -> Answer {
@@ -181,7 +181,7 @@ impl Machine {
                 self.vcpus.iter_mut().for_each(|(_, vcpu)| vcpu.msr_filter_changed());
                 Ok(OK.into())
             }
-            "migrate" => self.migrate(words),
+            "migrate" => vmm::migrate(self, words),
             "boot" => Err("unsupported=a guest kernel stands above what this describes".into()),
             _ => self.perform_on_vcpu(words),
         }
@@ -296,55 +296,23 @@ impl Machine {
             "smi" => vcpu.smi(),
             "rsm" => vcpu.rsm()?,
             "exit" => {
+                let nmi_leaves = words.has("nmi_leaves").then(|| words.number("nmi_leaves"));
+                let accepted = nmi_leaves.map_or(true, |value| vcpu.cpu.accepts(value));
+                ensure(accepted, "misuse=this host's processor refuses what the NMI leaves")?;
                 vcpu.run()?;
+                vcpu.cpu.spec_ctrl = nmi_leaves.unwrap_or(vcpu.cpu.spec_ctrl); // before KVM has read it
                 vcpu.exit_guest();
                 return Ok(format!("host_spec_ctrl={:#x}", vcpu.cpu.spec_ctrl));
+            }
+            "host_write" => {
+                ensure(vcpu.cpu.accepts(words.number("value")), "misuse=this host's processor refuses the value")?;
+                vcpu.exit_guest();
+                vcpu.cpu.spec_ctrl = words.number("value");
             }
             _ => return Err("misuse=there is no such operation".into()),
         }
         Ok(String::new())
     }
-
-    /// The whole VM moves; if a step at the destination fails, the source goes on.
-    /// rule: contract.move.identity, migration.order, migration.force-again, migration.pending-exit
-    fn migrate(&mut self, words: &Words) -> Answer {
-        let can_move = self.vcpus.iter().all(|(_, vcpu)| vcpu.msr_exit.is_none() && !vcpu.shut_down);
-        ensure(can_move, "misuse=a vCPU has an MSR exit pending, or has shut down")?;
-        self.vcpus.iter_mut().for_each(|(_, vcpu)| vcpu.exit_guest());
-        let (keep, pair) = (words.is("force", "keep"), self.kvm.force.get());
-        let force = Cell::new(if keep { pair } else { Force::default() });
-        let (user_space_msr_mask, msr_filter) = (self.kvm.user_space_msr_mask.clone(), self.kvm.msr_filter.clone());
-        let kvm = Rc::new(Kvm { host: words.host("to"), force, user_space_msr_mask, msr_filter });
-        ensure(kvm.force.get() == Force::default() || kvm.host.can_force(pair), "errno=EINVAL")?;
-        let has_msr = self.kvm.host.writable != 0;
-        let state_msrs = [MSR_IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL].into_iter().skip(!has_msr as usize);
-        let msrs = if words.has("msrs") { words.msrs("msrs") } else { state_msrs.collect() };
-        let mut moved = vec![];
-        for (id, from) in &mut self.vcpus {
-            let mut to = VcpuVmx::new(&kvm, from.cpuid, self.assume);
-            if keep && from.user != to.user {
-                to.force(from.user)?;
-            }
-            copy_msrs(from, &mut to, &FEATURE_MSRS)?;
-            if words.is("order", "msrs-first") {
-                copy_msrs(from, &mut to, &msrs)?;
-            }
-            to.set_nested_state(&from.nested)?;
-            if words.is("order", "nested-first") {
-                copy_msrs(from, &mut to, &msrs)?;
-            }
-            moved.push((*id, to));
-        }
-        (self.kvm, self.vcpus) = (kvm, moved);
-        Ok(String::new())
-    }
-}
-
-/// rule: migration.refused-keeps-source
-fn copy_msrs(from: &mut VcpuVmx, to: &mut VcpuVmx, msrs: &[u32]) -> Result<(), String> {
-    let entries: Vec<MsrEntry> = msrs.iter().copied().zip(from.get_msrs(msrs)).collect();
-    let done = to.set_msrs(&entries);
-    msrs.get(done).map_or(Ok(()), |msr| Err(format!("refused={msr:#x}")))
 }
 
 /// What holds now; nothing enters or leaves the guest.
@@ -352,7 +320,7 @@ fn observe(vcpu: &VcpuVmx) -> String {
     let (cpu, host, nested) = (&vcpu.cpu, &vcpu.kvm.host, &vcpu.nested);
     let vmcs = &vcpu.vmcs[nested.guest_mode as usize];
     // What the processor holds while this guest runs: now, or after the next entry.
-    let loads = !cpu.non_root && host.writable != 0 && vcpu.saved != host.spec_ctrl;
+    let loads = !cpu.non_root && host.writable != 0;
     let effective = if loads { vcpu.saved } else { cpu.spec_ctrl };
     // What the guest would read: what RDMSR gives, or what KVM would after an exit.
     let direct = cpu.non_root && !vmcs.intercept[WRITE];

@@ -387,7 +387,7 @@ OPERATIONS: Mapping[str, Operation] = {
         {"vcpu": VCPU, "kernel": KERNEL, "cpu": Choice("which CPU", tuple(item.value for item in KernelCpu))},
         ("wrote", *_ENTERS), defaults={"vcpu": 0, "cpu": "boot"}),
     "exit": _on_vcpu(HOST_SIDE, PROCESSOR, 6, ("host_spec_ctrl", *_ENTERS), nmi_leaves=WORD),
-    "host_write": Operation(HOST_SIDE, FORCE, 0, {"vcpu": VCPU, "value": WORD}, defaults={"vcpu": 0}),
+    "host_write": Operation(HOST_SIDE, FORCE, 1, {"vcpu": VCPU, "value": WORD}, defaults={"vcpu": 0}),
     "observe": _on_vcpu(HOST_SIDE, PROCESSOR, 0, (
         "effective", "guest_view", "mask", "shadow", "intercepted", "saved", "level", "smm", "exposed",
         "overhead")),

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
+from specctrl.model import parts
 from specctrl.model.outcomes import ExitKind, Misuse
-from specctrl.model.parts import FEATURES, NOT_IN_CPUID, PARTS, resolve_host
+from specctrl.model.parts import FEATURES, GUEST_ONLY, PARTS, resolve_host
 from specctrl.model.registers import (
     CAP_NUMBERS,
     IA32_ARCH_CAPABILITIES,
@@ -133,7 +134,9 @@ class Chooser:
 
     def cpuid(self) -> list[str]:
         """What a guest's CPUID shows: most of what there is."""
-        return [name for name in FEATURES if name not in NOT_IN_CPUID and self.often(0.8)]
+        if self.often(0.2):
+            return self.random.sample(GUEST_ONLY, self.random.randint(0, len(GUEST_ONLY)))
+        return [name for name in parts.GUEST_FEATURES if self.often(0.8)]
 
     def intercept(self) -> Any:
         """What L1's bitmap intercepts."""
@@ -237,6 +240,8 @@ class Chooser:
         """A move; the MSRs that carry state are mostly among those that are carried."""
         call = self.arguments("migrate", number)
         call.pop("vmm", None)  # a target is a hypervisor, moved as this specification asks
+        if self.often(0.6):
+            call.pop("features", None)  # most destinations show what the source did
         if "msrs" in call:
             call["msrs"] = self.random.sample([IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL], 2) + call["msrs"][:1]
         return call

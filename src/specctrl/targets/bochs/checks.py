@@ -20,6 +20,7 @@ class Kind:
 
     has_msr: bool
     has_control: bool
+    has_exit_load: bool
     takes: int
 
 
@@ -32,6 +33,7 @@ class Case:
     mask: int = 0
     shadow: int = 0
     fields: dict[str, Any] = field(default_factory=dict)
+    host: int = 0  # the host-state field
 
 
 READ, RUN = Step("guest rdmsr"), Step("guest runs")
@@ -108,28 +110,55 @@ def entry_alone(kind: Kind) -> Iterator[Case]:
             yield Case((RUN,), msr, bit * mask, bit * shadow, dict(CONTROL))
 
 
-def areas(kind: Kind) -> Iterator[Case]:
-    """The MSR areas, as far as the SDM defines them.
+def entry_load_and_exit_store(kind: Kind) -> Iterator[Case]:
+    """The VM-entry MSR-load and VM-exit MSR-store areas while the control is 0.
 
-    Undefined are, while the control is 1, the value that the VM-entry load area leaves in the MSR and the one that
-    the VM-exit store area receives (SDM vol. 3, order 326019-092, loading MSRs at VM entry, saving MSRs at VM exit).
-    Left out besides: what ends in a VMX abort, which Bochs does not survive.
+    While it is 1, the value that the former leaves in the MSR and the one that the latter receives are undefined
+    (SDM vol. 3, order 326019-092, loading MSRs at VM entry, saving MSRs at VM exit), and nothing is asked.
     """
     for bit in BITS:
         yield Case((RUN,), 0, 0, bit, {"entry_load": True, "entry_load_value": bit})
         for msr in holds(kind, bit):
             if kind.has_msr:
                 yield Case((RUN,), msr, 0, bit, {"exit_store": True})
-        if kind.takes & bit:
-            for value, control in product((0, bit), BOTH if kind.has_control else (False,)):
-                load = {"exit_load": True, "exit_load_value": value, "virtualize_spec_ctrl": control}
-                yield Case((RUN,), bit - value, 0, bit, load)
+
+
+def exit_load(kind: Kind) -> Iterator[Case]:
+    """The VM-exit MSR-load area, but for a refused value: that ends in a VMX abort, which Bochs does not survive."""
+    for bit in (bit for bit in BITS if kind.takes & bit):
+        for value, control in product((0, bit), BOTH if kind.has_control else (False,)):
+            load = {"exit_load": True, "exit_load_value": value, "virtualize_spec_ctrl": control}
+            yield Case((RUN,), bit - value, 0, bit, load)
+
+
+def host_field_loaded(kind: Kind) -> Iterator[Case]:
+    """VMWRITE of the host-state field, and a VM exit with the control that loads it, after a guest that wrote."""
+    for bit in BITS:
+        yield Case((Step("write host", bit),))
+        if kind.has_exit_load and kind.takes & bit:
+            for host, source, control in product((0, bit), (0, bit), BOTH):
+                loads = {"load_on_exit": True, "virtualize_spec_ctrl": control}
+                yield Case((Step("guest wrmsr", source),), bit - host, 0, bit - source, loads, host)
+
+
+def fields_checked(kind: Kind) -> Iterator[Case]:
+    """VM entry with each control that loads the MSR, where it may be 1 and where it may not; every value to load."""
+    yield Case((RUN,), fields={"load_on_entry": True})
+    yield Case((RUN,), fields={"load_on_exit": True})
+    for bit in BITS if kind.has_exit_load else ():
+        for loads, control in product(BOTH, BOTH):
+            under = {"load_on_exit": loads, "virtualize_spec_ctrl": control}
+            yield Case((RUN, READ), host=bit, fields=under)
+        late = {"load_on_exit": True, "entry_load": True, "entry_load_value": bit}
+        yield Case((RUN,), msr=0x1, host=0x4, fields=late)
 
 
 Cases = Callable[[Kind], Iterator[Case]]
 NEED_CONTROL = frozenset({"processor.rdmsr.shadow", "processor.wrmsr.masked-kept", "processor.wrmsr.fault-on-merged",
                           "processor.wrmsr.shadow-unmodified", "processor.entry.no-load"})
 """The rules that say something of the control at 1 only."""
+NEED_MSR = frozenset({"processor.areas.real-msr+2"})
+"""The rule that has cases only where the MSR takes something."""
 
 CASES: dict[str, Cases] = {
     "processor.root.real-msr": root_accesses,
@@ -141,10 +170,21 @@ CASES: dict[str, Cases] = {
     "processor.wrmsr.masked-kept": guest_writes,
     "processor.wrmsr.fault-on-merged": guest_writes,
     "processor.wrmsr.shadow-unmodified": guest_writes,
-    "processor.areas.real-msr": areas,
+    "processor.load.exit": host_field_loaded,
+    "processor.load.checked": fields_checked,
+    "processor.areas.not-listed": entry_load_and_exit_store,
+    "processor.areas.real-msr+2": exit_load,
     "processor.entry.no-load": entry_alone,
 }
 """For each rule its cases."""
+
+NO_ENTRY_LOAD = "no model offers the VM-entry control \"load IA32_SPEC_CTRL\": bit 24 is 0 in the high half of MSR 490H"
+NOT_SHOWN = {
+    "processor.load.entry": NO_ENTRY_LOAD,
+    "processor.load.saved": NO_ENTRY_LOAD,
+    "processor.load.merged-by-software": NO_ENTRY_LOAD,
+}
+"""The rules without cases, and why; for that reason ``processor.load.checked`` has none of the guest-state field."""
 
 LOOKS_AT = {
     "processor.wrmsr.masked-kept": ("msr",),

@@ -9,7 +9,7 @@ from specctrl.model.parts import Features, features_from_names, writable_bits
 from specctrl.model.processor import LogicalProcessor, Vmcs
 from specctrl.model.registers import REGISTERS
 from specctrl.scenario.running import TargetFailed
-from specctrl.targets.bochs.checks import CASES, LOOKS_AT, NEED_CONTROL, Case, Kind
+from specctrl.targets.bochs.checks import CASES, LOOKS_AT, NEED_CONTROL, NEED_MSR, Case, Kind
 from specctrl.targets.bochs.deviations import DEVIATIONS, WRITABLE, Deviation, expected_processor
 from specctrl.targets.bochs.findings import Findings, Tally
 from specctrl.targets.bochs.operations import Seen, Step, do, ended, perform
@@ -51,11 +51,12 @@ class Comparison:
         answers = process.ask(["describe"])[0]
         features = enumerated(answers)
         self.has_msr, self.has_control = features.spec_ctrl, bool(answers["has_control"])
+        self.has_exit_load = bool(answers["has_exit_load"])
         if self.has_msr != answers["has_msr"]:
             raise TargetFailed(f"Bochs' {model} has IA32_SPEC_CTRL and CPUID denies it, or the reverse")
         self.model = model
         self.writable = writable_bits(features)
-        self.kind = Kind(self.has_msr, self.has_control, WRITABLE if self.has_msr else 0)
+        self.kind = Kind(self.has_msr, self.has_control, self.has_exit_load, WRITABLE if self.has_msr else 0)
         self.deviations = [one for one in deviations if model in one.models]
         self.expect = expect
 
@@ -63,7 +64,7 @@ class Comparison:
             def choose(self, _has_spec_ctrl: bool, _has_control: bool) -> Any:
                 return process
 
-        self.measured = Here(self.kind.takes, self.has_msr, self.has_control)
+        self.measured = Here(self.kind.takes, self.has_msr, self.has_control, has_exit_load=self.has_exit_load)
         self.vmcs = BochsVmcs()
 
     # ---- one transcript
@@ -74,7 +75,7 @@ class Comparison:
 
     def expected(self, case: Case, deviations: Collection[Deviation]) -> Transcript:
         """What this specification's processor shows, with these deviations."""
-        processor = self.expect(self.writable, self.has_msr, self.has_control, deviations)
+        processor = self.expect(self.writable, self.has_msr, self.has_control, self.has_exit_load, deviations)
         return self.transcript(case, processor, PlainVmcs())
 
     def transcript(self, case: Case, processor: LogicalProcessor, vmcs: Vmcs) -> Transcript:
@@ -89,6 +90,8 @@ class Comparison:
         if self.has_control:
             yield Step("write mask", case.mask)
             yield Step("write shadow", case.shadow)
+        if self.has_exit_load:
+            yield Step("write host", case.host)
         if self.has_msr:
             yield Step("wrmsr", case.msr)
 
@@ -132,7 +135,8 @@ class Comparison:
     def findings(self, seed: int, sequences: int) -> Findings:
         """Everything: each rule that says something of this model, and random sequences."""
         seen = {one.name: 0 for one in self.deviations}
-        rules = {rule: self.rule(rule, seen) for rule in CASES if self.has_control or rule not in NEED_CONTROL}
+        left_out = (frozenset() if self.has_control else NEED_CONTROL) | (frozenset() if self.has_msr else NEED_MSR)
+        rules = {rule: self.rule(rule, seen) for rule in CASES if rule not in left_out}
         return Findings(self.model, rules, self.random(seed, sequences, seen), sequences * STEPS, seen)
 
 

@@ -56,13 +56,13 @@ class ShadowStays(LogicalProcessor):
 
 
 def expected_processor(
-    writable: int, has_spec_ctrl: bool, has_control: bool, deviations: Collection[Deviation]
+    writable: int, has_spec_ctrl: bool, has_control: bool, has_exit_load: bool, deviations: Collection[Deviation]
 ) -> LogicalProcessor:
     """This specification's processor with these deviations; ``writable`` is what CPUID enumerates.
 
-    >>> expected_processor(0x7, True, False, [WRITABLE_FIXED]).accepts(0x400)
+    >>> expected_processor(0x7, True, False, False, [WRITABLE_FIXED]).accepts(0x400)
     True
     """
     processor = ShadowStays if SHADOW_STAYS in deviations else LogicalProcessor
     bits = WRITABLE if WRITABLE_FIXED in deviations else writable
-    return processor(bits, has_spec_ctrl, has_control)
+    return processor(bits, has_spec_ctrl, has_control, has_exit_load=has_exit_load)

@@ -27,12 +27,16 @@ from specctrl.targets.bochs.cpu import (
 SPEC_CTRL = 0x48
 FEATURE_CONTROL, VMX_ON = 0x3A, 5  # IA32_FEATURE_CONTROL: locked, VMX outside SMX
 VMX_BASIC, TERTIARY_CONTROLS_MSR = 0x480, 0x492
+SECONDARY_EXIT_CONTROLS_MSR = 0x493
 CONTROLS_MSRS = {"pin": 0x48D, "primary": 0x48E, "exit": 0x48F, "entry": 0x490}  # low half must be 1, high may be 1
 
 ACTIVATE_TERTIARY, USE_MSR_BITMAP = 1 << 17, 1 << 28  # primary processor-based controls
 VIRTUALIZE_SPEC_CTRL = 1 << 7  # tertiary ones
 HOST_64_BIT, SAVE_EFER, LOAD_EFER = 1 << 9, 1 << 20, 1 << 21  # VM-exit controls
+ACTIVATE_SECONDARY_EXIT = 1 << 31  # one more of them
+LOAD_HOST_SPEC_CTRL = 1 << 2  # secondary VM-exit controls: "load IA32_SPEC_CTRL"
 GUEST_64_BIT, ENTRY_LOAD_EFER = 1 << 9, 1 << 15  # VM-entry controls
+LOAD_GUEST_SPEC_CTRL = 1 << 24  # one more of them: "load IA32_SPEC_CTRL"
 
 VMXON_REGION, MSR_BITMAP, GUEST_CODE, GUEST_STACK = 0x8000, 0x9000, 0xA000, 0xC000
 EXIT_STORE_AREA, EXIT_LOAD_AREA, ENTRY_LOAD_AREA = 0xD000, 0xD100, 0xD200
@@ -47,7 +51,7 @@ GUEST_PROGRAMS = {
 VMCALL = b"\x0f\x01\xc1"  # each program ends with it, and so exits
 
 PIN, PRIMARY, TERTIARY, EXCEPTIONS = 0x4000, 0x4002, 0x2034, 0x4004
-EXIT_CONTROLS, ENTRY_CONTROLS = 0x400C, 0x4012
+EXIT_CONTROLS, SECONDARY_EXIT_CONTROLS, ENTRY_CONTROLS = 0x400C, 0x2044, 0x4012
 EXIT_STORE_COUNT, EXIT_LOAD_COUNT, ENTRY_LOAD_COUNT = 0x400E, 0x4010, 0x4014
 INSTRUCTION_ERROR, EXIT_REASON, EXIT_INTERRUPTION = 0x4400, 0x4402, 0x4404
 GUEST_RIP = 0x681E
@@ -86,6 +90,10 @@ class Hypervisor:
         self.has_msr = self._has(SPEC_CTRL)
         self.tertiary = bool(cpu.rdmsr(CONTROLS_MSRS["primary"]) >> 32 & ACTIVATE_TERTIARY)
         self.has_control = self.tertiary and bool(cpu.rdmsr(TERTIARY_CONTROLS_MSR) & VIRTUALIZE_SPEC_CTRL)
+        self.entry_controls = cpu.rdmsr(CONTROLS_MSRS["entry"]) >> 32
+        secondary = cpu.rdmsr(CONTROLS_MSRS["exit"]) >> 32 & ACTIVATE_SECONDARY_EXIT
+        self.secondary_exit_controls = cpu.rdmsr(SECONDARY_EXIT_CONTROLS_MSR) if secondary else None
+        self.has_exit_load = bool((self.secondary_exit_controls or 0) & LOAD_HOST_SPEC_CTRL)
         self.parked: dict[int, int] = {}  # the MSR of each logical processor that does not run now
         self.running: int | None = None
         self.regions: dict[int, int] = {}  # of each VMCS
@@ -109,8 +117,14 @@ class Hypervisor:
     # ---- operations that the other side of the pipe asks for
 
     def describe(self) -> dict[str, Any]:
-        """What the processor is: the MSR, the control, and the CPUID registers that enumerate the MSR's bits."""
+        """What the processor is: the MSR, the controls, and the CPUID registers that enumerate the MSR's bits.
+
+        ``entry_controls``: the VM-entry controls that may be 1; ``secondary_exit_controls``: those, or null.
+        """
         return {"has_msr": self.has_msr, "has_control": self.has_control,
+                "has_entry_load": bool(self.entry_controls & LOAD_GUEST_SPEC_CTRL),
+                "has_exit_load": self.has_exit_load, "entry_controls": self.entry_controls,
+                "secondary_exit_controls": self.secondary_exit_controls,
                 "cpuid_7_0_edx": self.cpu.cpuid(7, 0)[3], "cpuid_7_2_edx": self.cpu.cpuid(7, 2)[3]}
 
     def forget(self) -> Result:
@@ -155,7 +169,8 @@ class Hypervisor:
         """VM entry, the guest's program with ``value`` in EDX:EAX, VM exit.
 
         ``controls``: ``virtualize``, ``activated`` (the tertiary controls), ``bitmap``, ``intercept_read``,
-        ``intercept_write``; ``entry_load`` and ``exit_load``: a value in that MSR area, or null; ``exit_store``.
+        ``intercept_write``, ``load_on_entry``, ``load_on_exit``, ``exit_store``; ``entry_load`` and ``exit_load``: a
+        value in that MSR area, or null.
         The second item of the result is what the VM-exit MSR-store area received, or null.
         """
         self._run(processor)
@@ -222,8 +237,6 @@ class Hypervisor:
         for number, selector in enumerate(one for one, _ in SEGMENTS if one):
             self._must(self._vmwrite(0xC00 + 2 * number, selector))
         self._must(self._vmwrite(PIN, self._allowed("pin", 0)))
-        self._must(self._vmwrite(EXIT_CONTROLS, self._allowed("exit", HOST_64_BIT | SAVE_EFER | LOAD_EFER)))
-        self._must(self._vmwrite(ENTRY_CONTROLS, self._allowed("entry", GUEST_64_BIT | ENTRY_LOAD_EFER)))
 
     def _allowed(self, which: str, wanted: int) -> int:
         """The wanted controls and those that must be 1."""
@@ -236,6 +249,16 @@ class Hypervisor:
         self._must(self._vmwrite(PRIMARY, self._allowed("primary", primary)))
         if self.tertiary:
             self._must(self._vmwrite(TERTIARY, VIRTUALIZE_SPEC_CTRL if controls["virtualize"] else 0))
+        leave, come = HOST_64_BIT | SAVE_EFER | LOAD_EFER, GUEST_64_BIT | ENTRY_LOAD_EFER
+        if controls["load_on_exit"]:
+            leave |= ACTIVATE_SECONDARY_EXIT
+        if controls["load_on_entry"]:
+            come |= LOAD_GUEST_SPEC_CTRL
+        self._must(self._vmwrite(EXIT_CONTROLS, self._allowed("exit", leave)))
+        self._must(self._vmwrite(ENTRY_CONTROLS, self._allowed("entry", come)))
+        if self.secondary_exit_controls is not None:
+            load = LOAD_HOST_SPEC_CTRL if controls["load_on_exit"] else 0
+            self._must(self._vmwrite(SECONDARY_EXIT_CONTROLS, load))
         byte, bit = SPEC_CTRL >> 3, 1 << (SPEC_CTRL & 7)
         self.cpu.write(MSR_BITMAP + byte, bytes([bit if controls["intercept_read"] else 0]))
         self.cpu.write(MSR_BITMAP + 0x800 + byte, bytes([bit if controls["intercept_write"] else 0]))

@@ -79,6 +79,8 @@ def do(processor: LogicalProcessor, vmcs: Vmcs, step: Step) -> Shown:
             processor.write_mask(vmcs, step.value)
         case "write shadow":
             processor.write_shadow(vmcs, step.value)
+        case "write host":
+            processor.write_host_field(vmcs, step.value)
         case "read shadow":
             return processor.read_shadow(vmcs)
         case "controls":

@@ -4,7 +4,7 @@ They stand where :class:`~specctrl.model.processor.LogicalProcessor` and :class:
 stand: what those compute, Bochs does.
 The emulator splits a stay in the guest into VM entry, instructions and VM exit.  Bochs' guest enters, executes one
 instruction and exits, each time; VM entry and VM exit of the emulator are such stays without an instruction, the
-first with the VM-entry MSR area, the last with the VM-exit areas.
+first with the VM-entry MSR area, the last with the VM-exit areas and the field that the host's MSR is loaded from.
 """
 
 from collections.abc import Mapping
@@ -18,12 +18,14 @@ from specctrl.model.registers import VMCS_ENCODINGS
 from specctrl.targets.bochs.processes import Asked, Processes
 
 MASK, SHADOW = VMCS_ENCODINGS["IA32_SPEC_CTRL_MASK"], VMCS_ENCODINGS["IA32_SPEC_CTRL_SHADOW"]
+HOST_FIELD = 0x2C1A
+"""The host-state field that the VM-exit control "load IA32_SPEC_CTRL" loads, as Bochs numbers it."""
 NUMBERS = count()
 """Numbers of processors and VMCSs; none is used twice."""
 
 PERFORMED = ("virtualize_spec_ctrl", "spec_ctrl_mask", "spec_ctrl_shadow", "use_msr_bitmap", "intercept_read",
              "intercept_write", "entry_load", "entry_load_value", "exit_store", "exit_store_value", "exit_load",
-             "exit_load_value")
+             "exit_load_value", "load_on_entry", "load_on_exit", "host_spec_ctrl")
 """The fields of a VMCS that are carried out here; with another one the processor refuses to enter."""
 
 
@@ -82,12 +84,13 @@ class BochsProcessor(LogicalProcessor):
     ) -> None:
         if entry_loads_shadow:
             raise Unsupported("no processor of Bochs loads SHADOW at VM entry")
-        if has_entry_load or has_exit_load:
-            raise Unsupported("the controls that load IA32_SPEC_CTRL are not driven on Bochs")
+        if has_entry_load:
+            raise Unsupported("no model of Bochs offers the VM-entry control that loads IA32_SPEC_CTRL")
         self.process = self.choose(has_spec_ctrl, has_control)
         self.number = next(NUMBERS)
         self.has_spec_ctrl = has_spec_ctrl  # before the MSR is written
-        super().__init__(writable, has_spec_ctrl, has_control, spec_ctrl=spec_ctrl, non_root=non_root)
+        super().__init__(writable, has_spec_ctrl, has_control, has_exit_load=has_exit_load, spec_ctrl=spec_ctrl,
+                         non_root=non_root)
 
     def choose(self, has_spec_ctrl: bool, has_control: bool) -> Asked:
         """The process with a processor that has these."""
@@ -139,21 +142,29 @@ class BochsProcessor(LogicalProcessor):
         """VMREAD of IA32_SPEC_CTRL_SHADOW."""
         return value_of(self.process.ask(["vmread", self.on_this(vmcs), SHADOW])[0])
 
+    def write_host_field(self, vmcs: Vmcs, value: int) -> None:
+        """VMWRITE of host IA32_SPEC_CTRL."""
+        raise_failure(self.process.ask(["vmwrite", self.on_this(vmcs), HOST_FIELD, value])[0])
+
     def vm_entry(self, vmcs: Vmcs) -> None:
-        """VM entry with its MSR area, and an exit at once."""
+        """VM entry with its MSR area, and an exit at once; what that has loaded of the host's is taken back."""
         load = vmcs.entry_load_value if vmcs.entry_load else None
-        raise_failure(self.enter(vmcs, "nothing", entry_load=load))
+        held = self.spec_ctrl if load is None else load
+        raise_failure(self.enter(vmcs, "nothing", entry_load=load, load_on_exit=vmcs.load_on_exit))
+        if vmcs.load_on_exit:
+            self.spec_ctrl = held
         self.non_root = True
 
     def vm_exit(self, vmcs: Vmcs) -> None:
-        """VM exit with its MSR areas; without one nothing is left to do."""
+        """VM exit with its MSR areas and the host-state field; without any nothing is left to do."""
         self.non_root = False
-        if not vmcs.exit_store and not vmcs.exit_load:
+        if not vmcs.exit_store and not vmcs.exit_load and not vmcs.load_on_exit:
             return
         load = vmcs.exit_load_value if vmcs.exit_load else None
         if load is not None and not self.accepts(load):
             raise Unsupported("a VMX abort ends Bochs' processor")
-        raise_failure(self.enter(vmcs, "nothing", exit_store=vmcs.exit_store, exit_load=load))
+        raise_failure(self.enter(
+            vmcs, "nothing", exit_store=vmcs.exit_store, exit_load=load, load_on_exit=vmcs.load_on_exit))
 
     def enter(self, vmcs: Vmcs, program: str, value: int = 0, **areas: Any) -> list[Any]:
         """One stay in the guest: how it ended; ``exit_store_value`` becomes what the store area received."""
@@ -166,6 +177,7 @@ class BochsProcessor(LogicalProcessor):
             "virtualize": vmcs.virtualize_spec_ctrl or vmcs.tertiary_inactive,
             "activated": not vmcs.tertiary_inactive, "bitmap": vmcs.use_msr_bitmap,
             "intercept_read": vmcs.intercept_read, "intercept_write": vmcs.intercept_write,
+            "load_on_entry": vmcs.load_on_entry, "load_on_exit": False,
             "entry_load": None, "exit_store": False, "exit_load": None, **areas,
         }
         ended, stored = self.process.ask(["enter", self.number, number, program, value, controls])[0]

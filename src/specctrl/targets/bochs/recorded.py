@@ -29,6 +29,19 @@ def compared(processes: Processes) -> dict[str, Any]:
     return {model: processes.compare(model, SEED, SEQUENCES).as_json() for model in MODELS}
 
 
+def offered(processes: Processes) -> dict[str, dict[str, str | None]]:
+    """What each model says of the two controls "load IA32_SPEC_CTRL": the MSRs that list the controls that may be 1.
+
+    Of MSR 490H the high half, which lists them; null where there is no MSR 493H to read.
+    """
+    found: dict[str, dict[str, str | None]] = {}
+    for model in MODELS:
+        answers = processes.of(model).ask(["describe"])[0]
+        second = answers["secondary_exit_controls"]
+        found[model] = {"490H": f"{answers['entry_controls']:#x}", "493H": None if second is None else f"{second:#x}"}
+    return found
+
+
 def write_and_read(processes: Processes) -> dict[str, str]:
     """The deviation of SHADOW on its own, where a guest reads the MSR right after it has written it."""
     here = bound(BochsProcessor, processes)
@@ -59,6 +72,7 @@ def record(processes: Processes, performed: Sequence[Result]) -> dict[str, Any]:
     return {
         "package": f"{PACKAGE} {version(PACKAGE)}",
         "seed": SEED,
+        "offered": offered(processes),
         "models": compared(processes),
         "write and read": write_and_read(processes),
         "failed": [result.scenario.id for result in performed if result.status == FAIL],

@@ -9,7 +9,7 @@ from specctrl.targets.bochs.operations import Step
 STEPS = 100
 """Steps in a sequence."""
 CHOICES = ("rdmsr", "wrmsr", "wrmsr", "write mask", "write shadow", "read shadow", "controls", "guest runs",
-           "guest rdmsr", "guest rdmsr", "guest wrmsr", "guest wrmsr", "guest wrmsr")
+           "guest rdmsr", "guest rdmsr", "guest wrmsr", "guest wrmsr", "guest wrmsr", "write host")
 REMARKABLE = (0, 0x1, 0x400, 0x7, 0x5FF, 0x200, 1 << 31, 1 << 63, (1 << 64) - 1)
 
 
@@ -46,4 +46,5 @@ def controls(random: Random, kind: Kind) -> Step:
         "exit_store": kind.has_msr and not virtualize and random.random() < 0.3,
         "exit_load": kind.has_msr and not entry_fails and random.random() < 0.3,
         "exit_load_value": word(random) & kind.takes,
+        "load_on_exit": kind.has_exit_load and random.random() < 0.2,
     })
