@@ -454,18 +454,21 @@ static inline void specctrl_enter_guest(struct specctrl_vcpu *vcpu)
 
 /*
  * The first after a VM exit.  The register is read, unless the guest could not
- * write it: it is the view where there is no SHADOW, and decides whether the host
- * gets its value back.  What is saved follows from view and pair alone.
+ * write it and the host's value is written back in any case: it is the view where
+ * there is no SHADOW, and decides whether the host gets its value back.  What is
+ * saved follows from view and pair alone.
  * rule: exit.host-restored, exit.saved-from-view, exit.saved-is-hardware, exit.view-taken
  */
 static inline void specctrl_exit_guest(struct specctrl_vcpu *vcpu)
 {
+	bool intercepted = specctrl_intercepted(vcpu, vcpu->level2, true);
 	uint64_t held = vcpu->saved;
 
 	if (!specctrl_host_has_msr(vcpu->host))
 		return;
-	if (!specctrl_intercepted(vcpu, vcpu->level2, true)) {
+	if (!intercepted || held == vcpu->host->spec_ctrl)
 		held = specctrl_rdmsr(vcpu);
+	if (!intercepted) {
 		vcpu->guest_view = vcpu->host->has_control ? specctrl_read_shadow(vcpu) : held;
 		vcpu->saved = specctrl_merge(vcpu->guest_view, vcpu->force_mask, vcpu->force_value);
 	}
