@@ -112,6 +112,11 @@ def kinds_that_notice(said):
     return [kind for kind, noticed in said.items() if noticed]
 
 
+def red(key, kind):
+    """Pages that fail of any code."""
+    return "index" if kind == "pages" else None
+
+
 class TestRun:
     def test_the_project_as_it_is_is_noticed_by_nothing(self):
         assert {None} == set(noticed_by(None).values())
@@ -122,6 +127,12 @@ class TestRun:
         assert {key: kinds_that_notice(said) for key, said in stored.items()} == {
             key: kinds_that_notice(said) for key, said in found.items()}
         assert [] == survivors(found)
+
+    def test_where_the_unchanged_code_is_noticed_no_mutant_is_planted(self, monkeypatch, capsys):
+        monkeypatch.setattr("specctrl.evidence.mutation_table.EVERY", {"pages": None, "vectors": None})
+        monkeypatch.setattr("specctrl.evidence.mutation_table.noticed", red)
+        assert 2 == main(["mutants", "--sample", "1", "--jobs", "1"])
+        assert "fails, and would notice each: pages: index" in capsys.readouterr().err
 
     @pytest.mark.parametrize("name", ["with_the_control_wrmsr_merges", "new_vcpu_starts_with_the_vms_pair"])
     def test_a_theorem_refutes_the_mutant_that_the_table_names(self, name):

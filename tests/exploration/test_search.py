@@ -185,7 +185,7 @@ class TestWhatIsFound:
         class Forgets(Vcpu):
             __slots__ = ()
 
-            def restore_host_spec_ctrl(self) -> None:
+            def restore_host_spec_ctrl(self, held: int) -> None:
                 pass
 
         (world,) = worlds(TWO, [SPR], [(0, 0)])

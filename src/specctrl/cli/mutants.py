@@ -17,7 +17,7 @@ Without an option nothing runs: the stored table is summed up.  Needs a checkout
 exit status:
   0  the table is complete, each survivor is explained, and what was run again gave what is stored
   1  it is not, or a result differs
-  2  a wrong command line
+  2  a wrong command line, or evidence that fails without a mutant
 
 examples:
   specctrl mutants
@@ -65,7 +65,16 @@ def mutants_command(options: argparse.Namespace) -> int:
     """``specctrl mutants``: the stored table, or a part of it made again."""
     try:
         from specctrl.evidence.mutants import all_mutants, spread, stored
-        from specctrl.evidence.mutation_table import complaints, figures, one_of_each, plant_all, refute, store, without
+        from specctrl.evidence.mutation_table import (
+            NotGreen,
+            complaints,
+            figures,
+            one_of_each,
+            plant_all,
+            refute,
+            store,
+            without,
+        )
     except ModuleNotFoundError as missing:
         print(f"specctrl: {missing.name} is missing; install specctrl[prove]", file=sys.stderr)
         return 2
@@ -78,7 +87,11 @@ def mutants_command(options: argparse.Namespace) -> int:
         kept, chosen = {**kept, "mutants": stored()["mutants"]}, []
     else:
         chosen = mutants if options.all else spread(mutants, options.sample or 0)
-    found = _counted(plant_all(chosen, options.jobs), len(chosen))
+    try:
+        found = _counted(plant_all(chosen, options.jobs), len(chosen)) if chosen else {}
+    except NotGreen as red:
+        print(f"specctrl: without a mutant this fails, and would notice each: {red}", file=sys.stderr)
+        return 2
     if options.all or options.only or options.proofs:
         noticed_by = kept["mutants"] | found
         asked = [key for key in mutants if key not in kept["proofs"]]

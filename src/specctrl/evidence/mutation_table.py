@@ -55,11 +55,21 @@ def refuted_by(key: str, theorems: list[str]) -> Any:
     return _told(key, partial(refuted, theorems), 2 * LIMIT)
 
 
+class NotGreen(Exception):
+    """Evidence fails of the code as it is, so it would notice every mutant; the message names it."""
+
+
 def plant_all(keys: Iterable[str], jobs: int = 2) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Plant mutants one by one in ``jobs`` processes; yields key and what noticed it, in order."""
+    """Plant mutants one by one in ``jobs`` processes; yields key and what noticed it, in order.
+
+    NotGreen if some evidence fails without a mutant.
+    """
     keys = list(keys)
     scenarios()
     with planters(jobs) as pool:
+        red = {kind: said for kind, said in pool.submit(noticed_by, None).result().items() if said}
+        if red:
+            raise NotGreen(", ".join(f"{kind}: {said}" for kind, said in red.items()))
         yield from zip(keys, pool.map(noticed_by, keys), strict=True)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 from specctrl.evidence.collect import own_scenarios
-from specctrl.evidence.mutants import PACKAGE, rule_modules
+from specctrl.evidence.mutants import PACKAGE
 from specctrl.evidence.run_pages import failures
 from specctrl.exploration import search as explorer
 from specctrl.model.kvm.variant import SPEC
@@ -66,8 +66,8 @@ def _tests() -> Any:
             if report.failed:
                 self.failed = report.nodeid.rsplit("::", 1)[-1]
 
-    first, files = First(), [f"tests/model/test_{module.split('.')[-1]}.py" for module in rule_modules()]
-    ended = pytest.main(["-q", "-x", "-p", "no:cacheprovider", *files], plugins=[first])
+    first = First()
+    ended = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "tests/model"], plugins=[first])
     return None if ended == pytest.ExitCode.OK else first.failed
 
 
@@ -77,7 +77,7 @@ EVERY: dict[str, Callable[[], Any]] = {
 }
 """What every mutant is shown to; vectors are those written by hand."""
 REST: dict[str, Callable[[], Any]] = {"tests": _tests}
-"""What those mutants are shown to that nothing of the above noticed: the tests of the rule modules."""
+"""What those mutants are shown to that nothing of the above noticed: the tests of the model."""
 
 
 def first_failure(kind: str) -> Any:
