@@ -17,7 +17,7 @@ ABI_OUTCOMES = ("errno", "exit", "refused")
 """Outcomes that only somebody who performs ioctls can see."""
 
 KEYS: dict[str, str] = {
-    "intercepted": FORCE, "saved": FORCE, "exposed": FORCE, "overhead": FORCE,
+    "intercepted": FORCE, "saved": FORCE, "exposed": FORCE, "overhead": FORCE, "shut_down": NESTED,
 }
 """The levels of what an ``observe`` can name and a processor alone does not know; of the rest: processor."""
 

@@ -127,6 +127,8 @@ class KvmTarget:
         self.end()
         self.kvm.close()
 
+    kill = close
+
     # ---- ioctls
 
     @property
