@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from specctrl.scenario.format import LEVELS, OUTCOMES
 from specctrl.scenario.kinds import Json, quoted
-from specctrl.scenario.levels import level
+from specctrl.scenario.levels import ORDER, level
 from specctrl.scenario.reading import Scenario
 from specctrl.scenario.running import FAIL, OTHER_PROFILE, PARTLY, PASS, STATUSES, UNSEEN, UNSUPPORTED, Result
 
@@ -82,10 +82,7 @@ class Report:
 
 def in_order(scenario: Scenario) -> tuple[int, int, str]:
     """The order in which scenarios are run: by level, and within a level the shortest first."""
-    return _LEVELS.index(level(scenario)), len(scenario.steps), scenario.id
-
-
-_LEVELS = tuple(LEVELS)
+    return ORDER.index(level(scenario)), len(scenario.steps), scenario.id
 
 
 def printable(text: str) -> str:

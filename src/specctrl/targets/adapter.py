@@ -47,6 +47,8 @@ class AdapterTarget:
         self.observes: frozenset[str] | None = None
         self._command = command
         self.seconds = seconds
+        self.patience = seconds
+        """Seconds for a line, but for the first one of a program that starts."""
         self._encode: Callable[[Mapping[str, Json]], str] | None = encode if plain else None
         self._program: Program | None = None
 
@@ -101,11 +103,22 @@ class AdapterTarget:
 
     def exchange(self, messages: Sequence[Mapping[str, Json]]) -> list[str]:
         """What the program answers to messages; the first one of a program that does not run yet is ``begin``."""
+        first = [] if self._program is not None and not self._program.killed else [self._start(messages[0])]
+        assert self._encode is not None
+        assert self._program is not None
+        try:
+            lines = map(self._encode, messages[len(first):])
+            return [*first, *self._program.exchange(*lines, seconds=self.patience)]
+        except Broken as broken:
+            broken.answers = [*first, *broken.answers]
+            raise
+
+    def _start(self, message: Mapping[str, Json]) -> str:
+        """Start the program, and its first answer."""
         if self._encode is None:
-            return [self._find_out(messages[0]), *self.exchange(messages[1:])]
-        if self._program is None or self._program.killed:
-            self._program = Program(self._command, self.seconds)
-        return self._program.exchange(*map(self._encode, messages))
+            return self._find_out(message)
+        self._program = Program(self._command, self.seconds)
+        return self._program.exchange(self._encode(message))[0]
 
     def _find_out(self, message: Mapping[str, Json]) -> str:
         """Whether the program speaks JSON or words, and its first answer."""

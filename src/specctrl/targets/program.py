@@ -60,36 +60,36 @@ class Program:
         """Whether it was ended."""
         return self._input.closed
 
-    def exchange(self, *lines: str) -> list[str]:
+    def exchange(self, *lines: str, seconds: float | None = None) -> list[str]:
         """Send lines, return the answer to each without its newline; Broken if one does not come in time.
 
-        The lines are sent without waiting for the answers between them.
+        The lines are sent without waiting for the answers between them; ``seconds`` are for each, if not the usual.
         """
         answers: list[str] = []
         try:
-            self._exchange(lines, answers)
+            self._exchange(lines, answers, self._seconds if seconds is None else seconds)
         except BaseException:
             self.kill()
             raise
         return answers
 
-    def _exchange(self, lines: Sequence[str], answers: list[str]) -> None:
+    def _exchange(self, lines: Sequence[str], answers: list[str], seconds: float) -> None:
         self._receive(0)
         if self._received:
             raise Broken(f"{self._name} said {self._said()} without being asked")
         unsent = "".join(f"{line}\n" for line in lines).encode()
-        deadline = time.monotonic() + self._seconds
+        deadline = time.monotonic() + seconds
         while len(answers) < len(lines):
             line = lines[len(answers)]
             shown = line if len(line) <= 200 else line[:197] + "..."
             unsent = self._send(unsent)
             left = deadline - time.monotonic()
             if left <= 0:
-                raise Broken(f"{self._name} did not answer {shown} within {self._seconds:g} s", answers)
+                raise Broken(f"{self._name} did not answer {shown} within {seconds:g} s", answers)
             if not self._receive(min(left, _GLANCE), unsent):
                 raise Broken(f"{self._name} {self._how_it_ended()} instead of answering {shown}{self._half()}", answers)
             if self._take(answers, len(lines)):
-                deadline = time.monotonic() + self._seconds
+                deadline = time.monotonic() + seconds
             if len(self._received) > LONGEST_ANSWER:
                 raise Broken(f"{self._name} answered nonsense: a line of over {LONGEST_ANSWER} bytes", answers)
 
