@@ -1059,7 +1059,7 @@ static const char *observe(struct specctrl_model *model)
 	answer("intercepted=%s saved=0x%" PRIx64 " level=%d smm=%s shut_down=%s",
 	       specctrl_write_exits(model) ? "true" : "false", vcpu->saved,
 	       vcpu->level2 ? 2 : 1, vcpu->nested.smm ? "true" : "false",
-	       vcpu->nested.shut_down ? "true" : "false");
+	       vcpu->shut_down ? "true" : "false");
 	return NULL;
 }
 

@@ -20,11 +20,25 @@ If a line begins with ``unsupported=`` or ``misuse=``, the rest of the line is t
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote, unquote
 
-from specctrl.scenario.format import PROFILES, SHOWS, No
-from specctrl.scenario.kinds import Choice, Either, Json, Kind, Listing, Named, Null, Number, Object, Pair, Text
+from specctrl.scenario.format import HOST, OPERATIONS, PROFILES, SHOWS, No
+from specctrl.scenario.kinds import (
+    At,
+    Choice,
+    Either,
+    Flag,
+    Json,
+    Kind,
+    Listing,
+    Named,
+    Null,
+    Number,
+    Object,
+    Pair,
+    Text,
+)
 
 REASONS = ("unsupported", "misuse")
 _SAFE = "#+-._~"
@@ -148,3 +162,69 @@ def _value(text: str, kind: Kind | None) -> Json:
 
 
 _WORDS: Mapping[str, Json] = {"true": True, "false": False, "null": None}
+
+
+# ---- every line that there is, by example
+
+def requests(name: str) -> list[dict[str, Json]]:
+    """What an operation is sent: with every argument that may be absent, and without; else with one of them.
+
+    >>> requests("smi"), requests("reply_msr_exit")[0]
+    ([{'op': 'smi', 'vcpu': 0}], {'op': 'reply_msr_exit', 'vcpu': 0, 'value': '0x1'})
+    """
+    operation = OPERATIONS[name]
+    everything = _request(name, operation.optional)
+    some = [everything] if everything else [_request(name, [key]) for key in operation.optional]
+    found = [*some, _request(name, [])]
+    return [message for at, message in enumerate(found) if message is not None and message not in found[:at]]
+
+
+def _request(name: str, optional: Iterable[str]) -> dict[str, Json] | None:
+    """A message with these of the arguments that may be absent; None if they do not go together."""
+    operation = OPERATIONS[name]
+    kinds = {key: kind for key, kind in operation.args.items() if key not in operation.optional or key in optional}
+    for choice in range(2):
+        args = {key: example(kind, choice) for key, kind in kinds.items()}
+        at = At(name)
+        if operation.more is not None:
+            operation.more({**args}, at)
+        if not at.problems:
+            return {"op": name, **args}
+    return None
+
+
+def answers(name: str) -> list[dict[str, Json]]:
+    """What an operation can be answered with, one key each; what shows together is answered together.
+
+    >>> answers("create_vcpu")
+    [{'ret': 0}, {'errno': 'EINVAL'}]
+    """
+    return [{key: example(SHOWS[key])} for key in OPERATIONS[name].shows]
+
+
+def example(kind: Kind, choice: int = 0) -> Json:
+    """A value of a kind as a line has it; ``choice``: which name of a list of names."""
+    match kind:
+        case Named():
+            return example(kind.kind, choice)
+        case Number():
+            first = next(iter(kind.names.values()), 1 if kind.hexadecimal and not kind.counts else kind.low)
+            return kind.write(first)
+        case Choice():
+            return kind.names[min(choice, len(kind.names) - 1)]
+        case Text():
+            return next(text for text in ("a", "EINVAL", "#GP") if re.fullmatch(kind.pattern, text))
+        case Flag():
+            return True
+        case Listing():
+            return [example(kind.item, choice)]
+        case Pair():
+            return [example(kind.first), example(kind.second)]
+        case Object():
+            value = {key: example(each, choice) for key, each in {**kind.required, **kind.optional}.items()}
+            return {**value, "count": 1} if "allow" in value else value
+        case Either():
+            richest = next(each for each in (dict, list, str, int, bool) if each in kind.kinds)
+            return example(kind.kinds[richest], choice)
+        case _:
+            return HOST.write("sapphire-rapids")

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from specctrl.scenario.running import TargetFailed
-from specctrl.targets.program import Program
 from specctrl.targets.bochs.findings import Findings
 from specctrl.targets.bochs.models import WITH_CONTROL, WITHOUT_CONTROL, WITHOUT_MSR
 from specctrl.targets.c import CannotBuild, compiled
+from specctrl.targets.program import Program
 
 SECONDS = 60.0
 """The longest that a process may take for an answer."""
