@@ -6,7 +6,7 @@ import re
 import pytest
 
 from published_files import ROOT
-from specctrl.scenario.format import OPERATIONS, SHOWS
+from specctrl.scenario.format import OPERATIONS
 from specctrl.scenario.kinds import At, Either, Listing, Named, Number, Object, Pair
 from specctrl.scenario.running import normalised
 from specctrl.targets.plain import KEYS, answers, decode, encode, requests
@@ -77,7 +77,8 @@ def test_the_page_s_grammar_names_every_number_that_is_written_in_decimal():
     page = (ROOT / "spec" / "porting.md").read_text()
     said = re.search(r"\| decimal digits +(.*)", page)[1].split(", ")
     in_ranges = {"count"}
-    kinds = {**KEYS, **{key: kind for each in OPERATIONS.values() for key, kind in each.args.items() if key != "ranges"}}
+    args = [each.args for each in OPERATIONS.values()]
+    kinds = {**KEYS, **{key: kind for each in args for key, kind in each.items() if key != "ranges"}}
     decimal = {key for key, kind in kinds.items() if any(each.counts or not each.hexadecimal for each in numbers(kind))}
     assert decimal | in_ranges == {*said}
     assert any(not each.hexadecimal for each in numbers(OPERATIONS["set_msr_filter"].args["ranges"]))

@@ -4,14 +4,16 @@ import argparse
 import contextlib
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from specctrl.cli.command import UserError, command, replacing
 from specctrl.scenario import (
+    FAIL,
     EmulatorTarget,
     Invalid,
     Report,
+    Result,
     Scenario,
     Target,
     TargetFailed,
@@ -22,10 +24,14 @@ from specctrl.scenario import (
     run,
     summary,
 )
+from specctrl.scenario.format import PROFILES
 from specctrl.scenario.published import released
 from specctrl.scenario.report import BY, INVALID, NOTHING_RAN, as_table, in_order, printable, tally
 from specctrl.scenario.selection import add_selection, selection
 from specctrl.targets import TargetMissing, UnknownTarget, open_target
+
+EXPLAINED = 20
+"""Of so many failures it is asked which rules they point at; the first takes some seconds."""
 
 EPILOG = """\
 Without a PATH the released scenarios are run that come with this package.  They are run by level, and within a
@@ -62,6 +68,8 @@ results:
   pass; partly (what the target can observe is as expected, and what it cannot is named); fail;
   unsupported (it cannot perform a step, or sees nothing of what is expected); other-profile (it
   implements another profile; not run).  All are counted and printed
+  Of the first failures of a target it is said which rules are suspect: those whose code, changed
+  a little in the emulator, goes wrong in the same way.  Below them stand those that the file names
 
 exit status:
   0  at least one scenario ran, and all that ran pass, or pass partly
@@ -141,6 +149,15 @@ def _invalid(invalid: Invalid, as_object: bool) -> int:
     return INVALID
 
 
+def _with_suspects(result: Result, report: Report) -> Result:
+    """A failure with the rules that it points at, if it is one of the first."""
+    if result.status != FAIL or result.scenario.profile != PROFILES[0] or report.counts()[FAIL] >= EXPLAINED:
+        return result
+    from specctrl.evidence.suspects import suspects
+
+    return replace(result, suspects=suspects(result))
+
+
 def _run(scenarios: list[Scenario], target: Target | None, options: argparse.Namespace) -> Report:
     limit = 0 if target is None else target.max_unsupported
     if options.max_unsupported is not None:
@@ -152,7 +169,8 @@ def _run(scenarios: list[Scenario], target: Target | None, options: argparse.Nam
         return target or emulators.setdefault(scenario.profile, EmulatorTarget(scenario.profile))
 
     try:
-        for result in run(scenarios, target_of, options.profile == "any"):
+        for each in run(scenarios, target_of, options.profile == "any"):
+            result = each if target is None else _with_suspects(each, report)
             report.results.append(result)
             if not options.json:
                 print(as_text(result))

@@ -62,15 +62,18 @@ def bound_code(rule: Rule) -> set[CodeType]:
     >>> sorted(code.co_name for code in bound_code(rule))
     ['effective', 'merge']
     """
-    found: set[CodeType] = set()
+    return {function.__code__ for function in bound_functions(rule)}
+
+
+def bound_functions(rule: Rule) -> Iterator[FunctionType]:
+    """The functions that the rule binds; a class stands for its methods."""
     for name in rule.code:
         target = resolve(name)
         members = list(vars(target).values()) if isinstance(target, type) else [target]
         for member in members:
             function = member.fget if isinstance(member, property) else getattr(member, "__wrapped__", member)
             if isinstance(function, FunctionType):
-                found.add(function.__code__)
-    return found
+                yield function
 
 
 def collect(

@@ -112,6 +112,7 @@ def _lines(result: Result) -> list[str]:
         if result.observed is not None:
             lines.append(f"  expected {quoted_whole(result.expected)}{_but_not(result.expected, result.observed)}")
             lines.append(f"  observed {quoted_whole(result.observed)}{_but_not(result.observed, result.expected)}")
+        lines += [f"  suspect  {', '.join(result.suspects)}"] if result.suspects else []
         lines += [f"  rules    {', '.join(result.scenario.rules)}"] if result.scenario.rules else []
     elif result.unseen:
         lines[0] += f": not seen: {', '.join(result.unseen)}"
@@ -198,6 +199,8 @@ def _result_json(result: Result) -> dict[str, Json]:
         document |= {"title": result.scenario.title, "rules": list(result.scenario.rules)}
     if result.confirms:
         document["confirms"] = dict(result.confirms)
+    if result.suspects:
+        document["suspects"] = list(result.suspects)
     if result.unseen:
         document["unseen"] = list(result.unseen)
     if result.status == FAIL:
@@ -261,12 +264,13 @@ BY: dict[str, Callable[[Scenario], Sequence[str]]] = {
 
 
 def tally(report: Report, by: str) -> dict[str, dict[str, int]]:
-    """How many scenarios of each rule, or of each level, passed, failed and were unsupported."""
+    """How many scenarios of each rule, or of each level, passed, failed and were unsupported; ``partly`` if any was."""
     counts: dict[str, dict[str, int]] = {}
+    counted = [status for status in TALLIED if status != PARTLY or report.counts().get(PARTLY)]
     for result in report.results:
         if result.status in TALLIED:
             for name in BY[by](result.scenario):
-                counts.setdefault(name, dict.fromkeys(TALLIED, 0))[result.status] += 1
+                counts.setdefault(name, dict.fromkeys(counted, 0))[result.status] += 1
     order = [name for name in LEVELS if name in counts] if by == "level" else sorted(counts)
     return {name: counts[name] for name in order}
 
@@ -274,9 +278,10 @@ def tally(report: Report, by: str) -> dict[str, dict[str, int]]:
 def as_table(counts: dict[str, dict[str, int]], by: str) -> str:
     """The counts as lines of text, one a rule or level."""
     width = max(map(len, [by, *counts]))
-    heads = "  ".join(f"{status:>{len(status)}}" for status in TALLIED)
+    counted = [status for status in TALLIED if status != PARTLY or any(status in row for row in counts.values())]
+    heads = "  ".join(counted)
     rows = [
-        f"{name:<{width}}  " + "  ".join(f"{row[status]:>{len(status)}}" for status in TALLIED)
+        f"{name:<{width}}  " + "  ".join(f"{row[status]:>{len(status)}}" for status in counted)
         for name, row in counts.items()
     ]
     return "\n".join([f"{by:<{width}}  {heads}", *rows])

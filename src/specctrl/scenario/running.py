@@ -109,6 +109,8 @@ class Result:
     """Of a pass: how many observations of each kind the target made, where it tells kinds apart."""
     unseen: tuple[str, ...] = ()
     """Of a partly passed one: the expected keys that the target cannot observe."""
+    suspects: tuple[str, ...] = ()
+    """Of a failed one: the rules whose code, changed a little, does what the target did, if that was asked."""
 
     @property
     def op(self) -> str | None:
