@@ -34,8 +34,8 @@ EXPLAINED = 20
 """Of so many failures it is asked which rules they point at; the first takes some seconds."""
 
 EPILOG = """\
-Without a PATH the released scenarios are run that come with this package.  They are run by level, and within a
-level the shortest first.
+Without a PATH the released scenarios are run that come with this package.  They are run by level,
+and within a level the shortest first.
 
 targets:
   (none)       each scenario runs on the emulator of its own profile
