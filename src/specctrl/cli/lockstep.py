@@ -129,7 +129,8 @@ class Reached:
     """In how many histories the code of each rule of a level ran, of one history in :data:`EVERY`."""
 
     def __init__(self, top: str) -> None:
-        from specctrl.evidence.collect import bound_code, calls
+        from specctrl.evidence.collect import bound_code
+        from specctrl.evidence.run_pages import calls
         from specctrl.rules import load_rules
 
         self.calls = calls

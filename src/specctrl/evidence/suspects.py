@@ -4,14 +4,17 @@ Each small change of the rule code that ran is made in the emulator, alone.  One
 went, the wrong step included, points at the function that it is made in, and at the rules that bind that function.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from types import CodeType, FunctionType
+from types import CodeType, FrameType, FunctionType
+from typing import Any
 
-from specctrl.evidence.collect import bound_functions, calls
+from specctrl.evidence.collect import bound_functions
 from specctrl.evidence.mutants import MODULES, mutants_of
+from specctrl.evidence.run_pages import calls
 from specctrl.model.outcomes import Misuse
 from specctrl.rules import load_rules
 from specctrl.scenario import Result, differences
@@ -21,6 +24,9 @@ from specctrl.scenario.running import normalised
 
 MOST = 3
 """So many rules are named at most."""
+
+LINES = 100_000
+"""So many lines may run until a change is given up; those of a scenario are some thousand."""
 
 
 def suspects(result: Result) -> tuple[str, ...]:
@@ -66,8 +72,9 @@ def _wrong_at(result: Result) -> list[str] | None:
 def _goes_wrong_alike(result: Result) -> bool:
     """Whether the emulator, as it is now, goes wrong at the same step in the same way."""
     try:
-        return result.why != "" and "; ".join(_wrong_at(result) or []) == result.why
-    except Exception:  # whatever comes of a change that makes no sense there
+        with _bounded():
+            return result.why != "" and "; ".join(_wrong_at(result) or []) == result.why
+    except (Exception, _NoEnd):  # whatever comes of a change that makes no sense there
         return False
 
 
@@ -99,6 +106,30 @@ def _inside(code: CodeType, name: str) -> Iterator[CodeType]:
                 yield each
             else:
                 yield from _inside(each, name)
+
+
+class _NoEnd(BaseException):
+    pass
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """What runs meanwhile ends after :data:`LINES` lines, by an exception: a change may leave a loop without end."""
+    left = LINES
+
+    def count(_frame: FrameType, _event: str, _argument: object) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise _NoEnd
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 @contextmanager
