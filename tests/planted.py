@@ -129,7 +129,7 @@ def planted(defect):
 class RestoreByView(Vcpu):
     """The host's value is not restored where the guest's view is that value."""
 
-    def restore_host_spec_ctrl(self):
+    def restore_host_spec_ctrl(self, held):
         if self.guest_view != self.host.spec_ctrl or self.host.legacy_ibrs:
             self.cpu.wrmsr(self.host.spec_ctrl)
 

@@ -12,7 +12,7 @@ from specctrl.scenario.running import normalised
 from specctrl.targets.plain import KEYS, answers, decode, encode, requests
 
 NAMES = pytest.mark.parametrize("name", OPERATIONS)
-WORD = r"[a-z_-]+(\.[a-z_]+)?=([A-Za-z0-9#+\-._~%]|[,:])*"
+WORD = r"[a-z_-]+(\.[a-z0-9_]+)?=([A-Za-z0-9#+\-._~%]|[,:])*"
 
 
 @NAMES

@@ -30,8 +30,8 @@ from specctrl.scenario.report import BY, INVALID, NOTHING_RAN, as_table, in_orde
 from specctrl.scenario.selection import add_selection, selection
 from specctrl.targets import TargetMissing, UnknownTarget, open_target
 
-EXPLAINED = 20
-"""Of so many failures it is asked which rules they point at; the first takes some seconds."""
+EXPLAINED = 5
+"""Of so many failures it is asked which rules they point at; each takes some seconds."""
 
 EPILOG = """\
 Without a PATH the released scenarios are run that come with this package.  They are run by level,

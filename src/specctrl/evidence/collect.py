@@ -62,18 +62,15 @@ def bound_code(rule: Rule) -> set[CodeType]:
     >>> sorted(code.co_name for code in bound_code(rule))
     ['effective', 'merge']
     """
-    return {function.__code__ for function in bound_functions(rule)}
-
-
-def bound_functions(rule: Rule) -> Iterator[FunctionType]:
-    """The functions that the rule binds; a class stands for its methods."""
+    found: set[CodeType] = set()
     for name in rule.code:
         target = resolve(name)
         members = list(vars(target).values()) if isinstance(target, type) else [target]
         for member in members:
             function = member.fget if isinstance(member, property) else getattr(member, "__wrapped__", member)
             if isinstance(function, FunctionType):
-                yield function
+                found.add(function.__code__)
+    return found
 
 
 def collect(

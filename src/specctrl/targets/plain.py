@@ -152,6 +152,8 @@ def _value(text: str, kind: Kind | None) -> Json:
         case Pair() if ":" in text:
             first, _, second = text.partition(":")
             return [_value(first, kind.first), _value(second, kind.second)]
+        case Either():
+            return _value(text, kind.kinds.get(int))
     if text in _WORDS:
         return _WORDS[text]
     if not re.fullmatch("[0-9]{1,20}", text):
@@ -224,7 +226,7 @@ def example(kind: Kind, choice: int = 0) -> Json:
             value = {key: example(each, choice) for key, each in {**kind.required, **kind.optional}.items()}
             return {**value, "count": 1} if "allow" in value else value
         case Either():
-            richest = next(each for each in (dict, list, str, int, bool) if each in kind.kinds)
+            richest = next(each for each in (dict, list, int, str, bool) if each in kind.kinds)
             return example(kind.kinds[richest], choice)
         case _:
             return HOST.write("sapphire-rapids")
