@@ -4,7 +4,8 @@ from itertools import product
 
 from specctrl.model.vmm.vmms import VMMS
 from specctrl.scenario import load
-from specctrl.targets.lockstep import begun, replay
+from specctrl.targets.adapter import AdapterTarget
+from specctrl.targets.lockstep import Lockstep, Run, replay
 
 HOSTS = {
     "a host like it": "granite-rapids",
@@ -34,7 +35,7 @@ def moved(vmm, order, features, state, to, source="sapphire-rapids", **more):
         move["features"] = features
     steps = [{"op": "create_vcpu", "features": FULL}, *state, move, *LOOK]
     scenario = load({"schema": "specctrl/scenario/1", "id": "x.y", "host": source, "steps": steps})
-    return replay(begun(vmm, scenario.host, {}), [step.call() for step in scenario.steps])
+    return replay(Run(vmm, scenario.host, {}), [step.call() for step in scenario.steps])
 
 
 def every_move():
@@ -47,3 +48,14 @@ def every_move():
     twice = [moved(vmm, "msrs-first", None, [*STATES["a report"], *STATES["a view"]], HOSTS["a host without BHI_CTRL"],
                    msrs=["IA32_SPEC_CTRL", "IA32_SPEC_CTRL", "MSR_VIRTUAL_MITIGATION_CTRL"]) for vmm in VMMS]
     return [*(moved(*each) for each in chosen), *back, *twice]
+
+
+def first_difference(program):
+    """The first of these moves that the program makes otherwise than the emulator, or None."""
+    target = AdapterTarget(str(program))
+    lockstep = Lockstep(target)
+    try:
+        return next((found for _, found in map(lockstep.performed, every_move()) if found is not None), None)
+    finally:
+        target.kill()
+        assert lockstep.left_out == {}

@@ -13,7 +13,8 @@ from specctrl.cli.main import main
 from specctrl.model.variants import VARIANTS
 
 ADAPTERS = Path(__file__).parents[1] / "adapters"
-SOURCES = Path(__file__).parents[2] / "src"
+ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / "src"
 FAILING = scenario(write("0x1"), see(effective="0x2"), id="test.failing")
 OTHER = scenario(id="test.other", profile="rfc-v3")
 
@@ -38,7 +39,7 @@ class TestRun:
     ) -> None:
         assert main(["run", str(folder)]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert lines[0] == "pass          cap.enable-after-vcpu"
+        assert lines[0] == "pass          test.nested"
         assert lines[-1] == "4 scenarios: 4 pass, 0 fail, 0 unsupported, 0 other-profile"
 
     def test_a_mismatch_leaves_with_1_and_shows_step_expected_and_observed(
@@ -91,11 +92,14 @@ class TestRun:
     ) -> None:
         monkeypatch.setattr("specctrl.scenario.EmulatorTarget.observes", frozenset(["ret"]))
         assert main(["run", str(folder)]) == 1
-        assert "more unsupported than the 0 allowed" in capsys.readouterr().out
-        assert main(["run", str(folder), "--max-unsupported", "4"]) == 3
-        put(folder, scenario(id="test.plain"))
-        assert main(["run", str(folder), "--max-unsupported", "4"]) == 0
-        assert main(["run", str(folder), "--max-unsupported", "3"]) == 1
+        printed = capsys.readouterr().out
+        assert "more unsupported than the 0 allowed" in printed
+        assert "4 scenarios: 0 pass, 2 partly, 0 fail, 2 unsupported" in printed
+        assert "not seen: level, in 1 that passed partly" in printed
+        one = str(folder / "cap.enable-after-vcpu.json")
+        assert main(["run", one, "--max-unsupported", "1"]) == 3
+        assert main(["run", str(folder), "--max-unsupported", "2"]) == 0
+        assert main(["run", str(folder), "--max-unsupported", "1"]) == 1
 
     def test_a_target_that_cannot_be_had_here_leaves_with_3(
         self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -114,7 +118,19 @@ class TestRun:
         assert main(["run", str(folder), "--json"]) == 1
         document = json.loads(capsys.readouterr().out)
         assert document["counts"] == {"pass": 4, "fail": 1, "unsupported": 0, "other-profile": 0}
-        assert [item["result"] for item in document["results"]] == ["pass", "fail", "pass", "pass", "pass"]
+        assert [item["result"] for item in document["results"]] == ["fail", "pass", "pass", "pass", "pass"]
+
+    def test_they_come_by_level_and_the_shortest_first(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        wrong = see(effective="0x2")
+        for id, steps in (("a", [{"op": "smi"}, wrong]), ("b", [write("0x1"), write("0x1"), wrong]), ("c", [wrong])):
+            put(tmp_path, scenario(*steps, id=f"test.{id}"))
+        assert main(["run", str(tmp_path)]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[1] for line in lines if line.startswith("fail ")] == ["test.c", "test.b", "test.a"]
+        assert lines[-3:-1] == ["failed, level processor, shortest first: test.c, test.b",
+                                "failed, level nested, shortest first: test.a"]
 
     def test_junit_is_written_beside_the_text(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["run", str(folder), "--junit", str(folder / "report.xml")]) == 0
@@ -147,21 +163,57 @@ class TestRun:
         self, folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         target = adapter("scripted.py", '{"unsupported": "this one"}')
-        file = put(folder, scenario(id="test.plain"))
-        assert main(["run", str(folder / "cap.enable-after-vcpu.json"), "--target", target]) == 3
-        assert main(["run", str(folder / "cap.enable-after-vcpu.json"), file, "--target", target]) == 0
+        one, file = put(folder, scenario(id="test.one")), put(folder, scenario(id="test.plain"))
+        assert main(["run", one, "--target", target]) == 3
+        assert main(["run", one, file, "--target", target]) == 0
         assert "1 pass, 0 fail, 1 unsupported" in capsys.readouterr().out
         assert main(["run", file, "--target", target, "--max-unsupported", "0"]) == 1
 
-    def test_a_broken_adapter_leaves_with_1_and_the_rest_is_counted_as_not_run(
+    @pytest.mark.parametrize(("how", "why"), [
+        ("@die", "ended with status 7 instead of answering"), ("garbage", "answered nonsense: not JSON"),
+        ('{"value": "many"}', "answered nonsense: value:")])
+    def test_a_broken_adapter_is_started_again_one_failure_is_counted_and_the_rest_goes_on(
+        self, tmp_path: Path, how: str, why: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        script = 'import os, sys; answers = ["{}", "{}", sys.argv[1]]\n' \
+                 'for line in sys.stdin:\n' \
+                 '    crash = "0x7" in line\n' \
+                 '    if crash and sys.argv[1] == "@die": sys.exit(7)\n' \
+                 '    print(sys.argv[1] if crash else "{}", flush=True)'
+        for id, value in (("a", "0x1"), ("b", "0x7"), ("c", "0x1")):
+            put(tmp_path, scenario(write(value), id=f"test.{id}"))
+        target = "cmd:" + shlex.join([sys.executable, "-c", script, how])
+        assert main(["run", str(tmp_path), "--target", target]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[:2] for line in lines if "  test." in line] == [
+            ["pass", "test.a"], ["fail", "test.b"], ["pass", "test.c"]]
+        assert "step 2 (/steps/1) wrmsr: " in lines[2]
+        assert why in lines[2]
+        assert lines[-1] == "3 scenarios: 2 pass, 1 fail, 0 unsupported, 0 other-profile"
+
+    def test_ten_scenarios_in_a_row_that_break_it_end_the_run(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for number in range(12):
+            put(tmp_path, scenario(write("0x1"), id=f"test.number-{number}"))
+        assert main(["run", str(tmp_path), "--target", adapter("scripted.py", "{}", "{}", "@die")]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[-2] == "12 scenarios: 0 pass, 10 fail, 0 unsupported, 0 other-profile, 2 not-run"
+        assert lines[-1].endswith(" broke in 10 scenarios in a row")
+
+    def test_an_adapter_that_nobody_can_speak_to_ends_the_run_at_once(
         self, folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        target = adapter("scripted.py", "{}", "{}", '{"errno": "EINVAL"}', "{}", '{"ret": 1}', "garbage")
-        assert main(["run", str(folder), "--target", target]) == 1
-        lines = capsys.readouterr().out.splitlines()
-        assert lines[-2] == "4 scenarios: 1 pass, 0 fail, 0 unsupported, 0 other-profile, 3 not-run"
-        assert lines[-1].endswith(
-            f'the answer was "garbage", in {folder}/test.filtered.json, /steps/1, enable_cap')
+        for target in (adapter("scripted.py", "garbage", "garbage"), "cmd:/no/such/program"):
+            assert main(["run", str(folder), "--target", target]) == 1
+            assert "0 fail, 0 unsupported, 0 other-profile, 4 not-run" in capsys.readouterr().out
+
+    def test_without_a_path_the_released_scenarios_are_run(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["run", "--level", "processor", "--kind", "hand"]) == 0
+        ids = {line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("pass ")}
+        names = json.loads((ROOT / "vectors" / "RELEASED.json").read_text())["released"]
+        assert "processor.masked-bit-clear" in ids
+        assert ids <= names.keys()
 
     def test_an_adapter_that_ends_badly_leaves_with_1_though_everything_passed(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -94,7 +94,7 @@ class TestValid:
         assert load(scenario(write((1 << 64) - 1))).steps[1].args["value"] == (1 << 64) - 1
 
     def test_every_operation_of_the_format_is_known(self) -> None:
-        assert {key for operation in OPERATIONS.values() for key in operation.shows} == set(SHOWS)
+        assert {key for operation in OPERATIONS.values() for key in operation.expectable()} == set(SHOWS)
 
     def test_an_error_reply_of_false_may_carry_a_value(self) -> None:
         load(step(op="reply_msr_exit", value=1, error=False))
@@ -604,7 +604,7 @@ class TestReporting:
         assert as_text(OTHER) == "other-profile test.other: holds for rfc-v3"
         assert as_text(LACKING) == "unsupported   test.lacking: step 2 (/steps/1) observe: no observe"
         assert as_text(FAILED).splitlines()[1:] == [
-            "  step 2 (/steps/1) wrmsr: no \x07fault", '  expected {"fault": "#GP"}',
+            "  step 2 (/steps/1) wrmsr: no \\x07fault", '  expected {"fault": "#GP"}',
             '  observed {"value": "0x1"}: no fault']
 
     def test_a_failure_says_what_the_scenario_shows_and_where_to_look(self) -> None:

@@ -147,7 +147,8 @@ class TestSpecCtrl:
 
     @pytest.mark.parametrize("key", list(HIDDEN))
     def test_nothing_that_is_observed_from_outside_is_shown(self, key: str) -> None:
-        shown: dict[str, Any] = {"intercepted": False, "smm": False, "level": 1, "exposed": [], "overhead": []}
+        shown: dict[str, Any] = {
+            "intercepted": False, "smm": False, "shut_down": False, "level": 1, "exposed": [], "overhead": []}
         step = {"op": "observe", "expect": {key: shown.get(key, "0x0")}}
         assert f"no ioctl shows {key}" in why(step, facts=STORES)
 

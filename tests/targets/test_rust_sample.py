@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from moves import every_move
+from moves import first_difference
 from published_files import ROOT
 from specctrl.model.registers import CAPABILITIES, MSR_NUMBERS, REGISTERS
 from specctrl.rules import load_rules
 from specctrl.scenario import PASS, UNSUPPORTED, read, run_one
 from specctrl.targets.adapter import AdapterTarget
 from specctrl.targets.guest_kernels import GuestsAbove
-from specctrl.targets.lockstep import compare, first_difference
+from specctrl.targets.lockstep import Finding, Lockstep
 
 SAMPLE = ROOT / "reference" / "rust"
 SOURCES = sorted((SAMPLE / "src").glob("*.rs"))
@@ -112,6 +112,16 @@ class TestText:
         assert {"crate", "std", "kvm", "vmx"} == set(re.findall(r"^use (\w+)", TEXT, re.MULTILINE))
 
 
+def compared(program, events, seed):
+    """A finding, or how many events were compared."""
+    target = AdapterTarget(str(program))
+    try:
+        *_, last = Lockstep(target).compare(events, seed)
+    finally:
+        target.kill()
+    return last
+
+
 @needs_rust
 class TestProgram:
     """What it does."""
@@ -131,12 +141,11 @@ class TestProgram:
 
     def test_in_lockstep(self, program):
         events = 1_000_000 if SLOW else 20_000
-        *_, (done, found) = compare([str(program)], events, seed=20261130)
-        assert found is None, json.dumps(found.document())
-        assert done == events
+        last = compared(program, events, seed=20261130)
+        assert last == events, json.dumps(last.document())
 
     def test_each_vmm_moves_a_vm_as_its_record_says(self, program):
-        assert first_difference([str(program)], every_move()) is None
+        assert first_difference(program) is None
 
     @pytest.mark.parametrize(("old", "new"), [
         ("on_refusal: OnRefusal::Abort, drops", "drops"),
@@ -152,7 +161,7 @@ class TestProgram:
         assert text.count(old) == 1
         (folder / "vmm.rs").write_text(text.replace(old, new))
         assert compiled(folder, tmp_path / "wrong") == ""
-        assert first_difference([str(tmp_path / "wrong")], every_move()) is not None
+        assert first_difference(tmp_path / "wrong") is not None
 
     @pytest.mark.parametrize("fault", FAULTS)
     def test_a_planted_fault_is_found(self, fault, tmp_path):
@@ -162,5 +171,4 @@ class TestProgram:
         assert text.count(old) == 1
         (folder / "kvm.rs").write_text(text.replace(old, new))
         assert compiled(folder, tmp_path / "wrong") == ""
-        *_, (_, found) = compare([str(tmp_path / "wrong")], 40_000, seed=1)
-        assert found is not None
+        assert isinstance(compared(tmp_path / "wrong", 40_000, seed=1), Finding)

@@ -138,7 +138,7 @@ struct Machine {
 const OK: &str = "ret=0";
 const OBSERVES: &str =
     "ret,value,values,stored,contains,lacks,refused,errno,fault,host_fault,exit,fail,abort,reflected,\
-     blocked,vmm_aborts,host_spec_ctrl,effective,guest_view,mask,shadow,intercepted,saved,level,smm";
+     blocked,vmm_aborts,host_spec_ctrl,effective,guest_view,mask,shadow,intercepted,saved,level,smm,shut_down";
 
 impl Machine {
     fn begin(&mut self, words: &Words) -> Answer {
@@ -339,7 +339,8 @@ fn observe(vcpu: &VcpuVmx) -> String {
     let (saved, level, smm) = (vcpu.saved, 1 + nested.guest_mode as u32, nested.smm);
     format!(
         "effective={effective:#x} guest_view={view:#x} mask={mask} shadow={shadow} intercepted={exits} \
-         saved={saved:#x} level={level} smm={smm}"
+         saved={saved:#x} level={level} smm={smm} shut_down={}",
+        vcpu.shut_down
     )
 }
 

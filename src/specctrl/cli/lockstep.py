@@ -2,20 +2,35 @@
 
 import argparse
 import json
-import shlex
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import CodeType
 from typing import Any
 
 from specctrl.cli.command import command
+from specctrl.scenario.format import KVM_ABI, LEVELS
 
-EPILOG = """\
+EVERY = 10
+"""One of so many histories is made with each call of the rule code noted, which takes some times as long."""
+
+ABSTRACT = "specctrl.model.contract.Contract"
+"""The record that the proofs compare the mechanism with."""
+
+EPILOG = f"""\
 Histories of up to 50 random events each are performed by the emulator of this specification and by TARGET; after
-every event everything that either shows of every vCPU is compared.  The first history after which the two differ is
-shortened and printed as a scenario, which `specctrl run FILE --target TARGET` performs again.
+every event everything that both show of every vCPU is compared.  The first history after which the two differ, or
+which TARGET does not survive, is shortened and printed as a scenario, which `specctrl run FILE --target TARGET`
+performs again.
 
-TARGET is c (the C reference) or cmd:PROGRAM, a program that speaks the adapter protocol in words (see specctrl run).
-It is started once for some hundred histories.
+TARGET is c (the C reference) or cmd:PROGRAM, a program that speaks the adapter protocol (see specctrl run).
+With --level no step needs more than this level.  What PROGRAM answers with "unsupported" is left out and counted;
+keys that it does not name in "observes" are not compared.
+
+At the end it is said how often each rule of the level was reached: in how many histories, of one in {EVERY}, code ran
+that the rule binds.
 
 exit status:
   0  no difference
@@ -26,7 +41,7 @@ exit status:
 examples:
   specctrl lockstep
   specctrl lockstep --events 1000000 --seed 7
-  specctrl lockstep --target cmd:./my-adapter > difference.json
+  specctrl lockstep --level force --target cmd:./my-adapter > difference.json
 """
 
 
@@ -35,7 +50,9 @@ def add_lockstep(commands: Any) -> None:
     parser = command(
         commands, "lockstep", lockstep_command, "compare another implementation on random histories", EPILOG)
     parser.add_argument("--target", default="c", metavar="TARGET", help="c (the default) or cmd:PROGRAM")
-    parser.add_argument("--events", type=_count, default=20_000, metavar="N", help="how many; default: 20000")
+    parser.add_argument("--plain", action="store_true", help="cmd:PROGRAM speaks words; do not find out")
+    parser.add_argument("--level", choices=list(LEVELS), default=KVM_ABI, help="of this level at most (default: all)")
+    parser.add_argument("--events", type=_count, default=100_000, metavar="N", help="how many; default: 100000")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="other histories; default: 0")
 
 
@@ -48,36 +65,110 @@ def _count(text: str) -> int:
 
 def lockstep_command(options: argparse.Namespace) -> int:
     """``specctrl lockstep``: compare, and print the first difference as a scenario."""
-    from specctrl.scenario.report import ALL_PASSED, MISMATCH, NOTHING_RAN
-    from specctrl.targets.c import CannotBuild, build
-    from specctrl.targets.c_reference import ReferenceMissing, folder
-    from specctrl.targets.lockstep import Broken, compare, shortened
+    from specctrl.scenario import TargetFailed
+    from specctrl.scenario.report import ALL_PASSED, MISMATCH, NOTHING_RAN, printable
+    from specctrl.targets.adapter import AdapterTarget
+    from specctrl.targets.c import CannotBuild, CTarget
+    from specctrl.targets.lockstep import Finding, Lockstep, shortened
 
+    if options.target != "c" and not options.target.startswith("cmd:"):
+        print(f"specctrl: {options.target!r} is neither c nor cmd:PROGRAM", file=sys.stderr)
+        return 2
     try:
-        if options.target == "c":
-            program = [str(build(folder()))]
-        elif options.target.startswith("cmd:"):
-            program = shlex.split(options.target.removeprefix("cmd:"))
-        else:
-            print(f"specctrl: {options.target!r} is neither c nor cmd:PROGRAM", file=sys.stderr)
-            return 2
-    except (CannotBuild, ReferenceMissing) as why:
+        target = CTarget() if options.target == "c" else AdapterTarget(options.target[4:], options.plain)
+    except CannotBuild as why:
         print(f"specctrl: target 'c' cannot run here: {why}", file=sys.stderr)
         return NOTHING_RAN
-    start = time.perf_counter()
-    events = 0
+    lockstep, reached, progress = Lockstep(target, options.level), Reached(options.level), Progress(options.events)
     try:
-        for done, found in compare(program, options.events, options.seed):
-            events = done
-            if found is not None:
-                found = shortened(program, found)
+        for done in lockstep.compare(options.events, options.seed, reached.watch):
+            if isinstance(done, Finding):
+                progress.say("they differ; the history is being shortened")
+                found = shortened(lockstep, done)
                 print(json.dumps(found.document(), indent=1))
-                print(f"they differ: the emulator shows {found.expected or 'ok'}, the target {found.observed}",
-                      file=sys.stderr)
+                print(printable(str(found)), file=sys.stderr)
                 return MISMATCH
-    except Broken as broken:
-        print(f"specctrl: {broken}", file=sys.stderr)
+            progress.reached(done)
+        target.close()
+    except TargetFailed as broken:
+        print(f"specctrl: {printable(str(broken))}", file=sys.stderr)
         return MISMATCH
-    rate = events / (time.perf_counter() - start)
-    print(f"{events} events, seed {options.seed}: no difference ({rate:.0f} events a second)")
+    finally:
+        target.kill()
+    for what, count in lockstep.left_out.most_common():
+        print(printable(f"unsupported, left out: {count:4}  {what}{' (no more)' if what in lockstep.never else ''}"))
+    print("\n".join(reached.lines()))
+    of = f"seed {options.seed}, level {options.level}"
+    print(f"{done} events, {of}: no difference ({progress.rate:.0f} events a second)")
     return ALL_PASSED
+
+
+class Progress:
+    """How far a comparison is, said on standard error now and then."""
+
+    def __init__(self, events: int) -> None:
+        self.events = events
+        self.start = self.said = time.monotonic()
+        self.rate = 0.0
+
+    def reached(self, done: int) -> None:
+        """So many events were compared."""
+        now = time.monotonic()
+        self.rate = done / max(now - self.start, 0.001)
+        if now - self.said >= (1 if sys.stderr.isatty() else 10):
+            self.said = now
+            self.say(f"{done} of {self.events} events, {(self.events - done) / self.rate:.0f} s to go")
+
+    def say(self, what: str) -> None:
+        """A line, which replaces the last one on a terminal."""
+        end = "\r" if sys.stderr.isatty() else "\n"
+        print(f"{what:<70}", end=end, file=sys.stderr, flush=True)
+
+
+class Reached:
+    """In how many histories the code of each rule of a level ran, of one history in :data:`EVERY`."""
+
+    def __init__(self, top: str) -> None:
+        from specctrl.evidence.collect import bound_code
+        from specctrl.evidence.run_pages import calls
+        from specctrl.rules import load_rules
+
+        self.calls = calls
+        rules = load_rules()
+        self.bound: dict[str, set[CodeType]] = {id: bound_code(rules[id]) for id in rules_of(top)}
+        self.counts: Counter[str] = Counter()
+        self.histories = 0
+
+    @contextmanager
+    def watch(self, number: int) -> Iterator[None]:
+        """Note what is called, if it is the turn of this history."""
+        if number % EVERY:
+            yield
+            return
+        with self.calls() as called:
+            yield
+        self.histories += 1
+        self.counts.update(id for id, code in self.bound.items() if code & called)
+
+    def lines(self) -> list[str]:
+        """Each rule with its count, the rarest first."""
+        order = sorted(self.bound, key=lambda id: (self.counts[id], id))
+        never = sum(not self.counts[id] for id in order)
+        return [*(f"reached: {self.counts[id]:6}  {id}" for id in order),
+                f"{len(order)} rules, {never} of them never reached in {self.histories} histories"]
+
+
+def rules_of(top: str) -> list[str]:
+    """The rules of a hypervisor that scenarios up to this level name, as far as code here runs them.
+
+    Rules that bind the abstract contract alone are left out: the machine is the mechanism.
+    """
+    from specctrl.rules import data_folder, load_rules
+    from specctrl.scenario import read
+    from specctrl.scenario.levels import ORDER, level
+
+    rules = load_rules()
+    named = {id for scenario in read([data_folder("vectors")]) if scenario.profile == "spec"
+             if ORDER.index(level(scenario)) <= ORDER.index(top) for id in scenario.rules}
+    ours = (id for id in named if rules[id].layer in ("contract", "mechanism"))
+    return sorted(id for id in ours if any(not code.startswith(ABSTRACT) for code in rules[id].code))

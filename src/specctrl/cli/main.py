@@ -1,7 +1,9 @@
 """The command line: all its commands."""
 
 import argparse
+import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -29,6 +31,9 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit status."""
     parser = make_parser()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # whatever the terminal cannot show
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.print_help()
@@ -81,5 +86,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def script() -> NoReturn:
-    """Leave with the status of :func:`main`."""
+    """Leave with the status of :func:`main`; a signal that ends the command lets it end what it started."""
+    signal.signal(signal.SIGTERM, _terminated)
     sys.exit(main())
+
+
+def _terminated(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)

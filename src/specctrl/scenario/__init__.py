@@ -17,6 +17,7 @@ from specctrl.scenario.report import Report, as_json, as_junit, as_text, summary
 from specctrl.scenario.running import (
     FAIL,
     OTHER_PROFILE,
+    PARTLY,
     PASS,
     UNSUPPORTED,
     EmulatorTarget,
@@ -32,6 +33,7 @@ from specctrl.scenario.schema import json_schema
 __all__ = [
     "FAIL",
     "OTHER_PROFILE",
+    "PARTLY",
     "PASS",
     "UNSUPPORTED",
     "EmulatorTarget",

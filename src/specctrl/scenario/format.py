@@ -235,6 +235,7 @@ OUTCOMES: Mapping[str, Kind] = {
     "reflected": _outcome(bool, Flag()),
     "blocked": _outcome(bool, Flag()),
     "vmm_aborts": _outcome(bool, Flag()),
+    "misuse": _outcome(bool, Flag()),
 }
 """What fails a step that does not name it; false or null says that it must not happen."""
 
@@ -256,6 +257,7 @@ VALUES: Mapping[str, Kind] = {
     "saved": WORD,
     "level": Number("a level", 2, hexadecimal=False, low=1),
     "smm": Flag(),
+    "shut_down": Flag(),
     "exposed": Listing(Choice("an exposure", ("BHI", "RRSBA", "BTI"))),
     "overhead": Listing(Choice("an overhead", OVERHEADS)),
 }
@@ -289,6 +291,10 @@ class Operation:
     def required(self) -> tuple[str, ...]:
         """The arguments that a step must give."""
         return tuple(name for name in self.args if name not in self.optional and name not in self.defaults)
+
+    def expectable(self) -> tuple[str, ...]:
+        """What an ``expect`` can name: what the operation shows, and that it cannot happen now."""
+        return (*self.shows, "misuse")
 
 
 def _vcpu_goes_with_its_fd(args: dict[str, Any], at: At) -> None:
@@ -389,8 +395,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "exit": _on_vcpu(HOST_SIDE, PROCESSOR, 6, ("host_spec_ctrl", *_ENTERS), nmi_leaves=WORD),
     "host_write": Operation(HOST_SIDE, FORCE, 1, {"vcpu": VCPU, "value": WORD}, defaults={"vcpu": 0}),
     "observe": _on_vcpu(HOST_SIDE, PROCESSOR, 0, (
-        "effective", "guest_view", "mask", "shadow", "intercepted", "saved", "level", "smm", "exposed",
-        "overhead")),
+        "effective", "guest_view", "mask", "shadow", "intercepted", "saved", "level", "smm", "shut_down",
+        "exposed", "overhead")),
 }
 """Every operation of the format."""
 

@@ -11,13 +11,14 @@ from specctrl.model.registers import IA32_SPEC_CTRL, KVM_CAP_FORCE_SPEC_CTRL
 from specctrl.scenario.format import COUNTED, FORCE, KVM_ABI, LEVELS, NESTED, OPERATIONS, PROCESSOR
 from specctrl.scenario.reading import Scenario, Step
 
-_ORDER = tuple(LEVELS)
+ORDER = tuple(LEVELS)
+"""The levels, lowest first."""
 
 ABI_OUTCOMES = ("errno", "exit", "refused")
 """Outcomes that only somebody who performs ioctls can see."""
 
 KEYS: dict[str, str] = {
-    "intercepted": FORCE, "saved": FORCE, "exposed": FORCE, "overhead": FORCE,
+    "intercepted": FORCE, "saved": FORCE, "exposed": FORCE, "overhead": FORCE, "shut_down": NESTED,
 }
 """The levels of what an ``observe`` can name and a processor alone does not know; of the rest: processor."""
 
@@ -36,14 +37,18 @@ def level(scenario: Scenario) -> str:
     """
     needed = [PROCESSOR if _only_the_processor(scenario) else FORCE]
     needed += [level_of_step(step, scenario) for step in scenario.steps]
-    return max(needed, key=_ORDER.index)
+    return max(needed, key=ORDER.index)
 
 
 def _only_the_processor(scenario: Scenario) -> bool:
     """Whether the host has the MSR and the control, and nobody but vCPU 0 uses it."""
-    host = resolve_host(scenario.host)
-    alone = all(step.args.get("vcpu", 0) == 0 for step in scenario.steps)
-    return alone and host.spec_ctrl_shadow and host.has_spec_ctrl
+    return processor_alone(scenario.host) and all(step.args.get("vcpu", 0) == 0 for step in scenario.steps)
+
+
+def processor_alone(host: Any) -> bool:
+    """Whether a host's processor keeps a mask and value by itself: it has the MSR and the control."""
+    resolved = resolve_host(host)
+    return resolved.spec_ctrl_shadow and resolved.has_spec_ctrl
 
 
 def level_of_step(step: Step, scenario: Scenario) -> str:
@@ -62,7 +67,7 @@ def level_of_step(step: Step, scenario: Scenario) -> str:
             levels.append(NESTED)
         case "migrate" if "msrs" in step.args or step.args["force"] == "drop":
             levels.append(KVM_ABI)
-    return max(levels, key=_ORDER.index)
+    return max(levels, key=ORDER.index)
 
 
 def _counts(step: Step) -> bool:

@@ -98,6 +98,7 @@ def observe(vcpu: Vcpu, software: Software | None = None, bhi_no_suffices: bool 
         saved=Hex(vcpu.saved),
         level=vcpu.level,
         smm=vcpu.smm,
+        shut_down=vcpu.shut_down,
         exposed=list(verdict.exposed),
         overhead=[item.value for item in verdict.overhead],
     )

@@ -1,6 +1,6 @@
 """Random histories: steps of every operation, each one that can happen in the state that the emulator is in."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from random import Random
 from typing import Any
 
@@ -24,17 +24,21 @@ from specctrl.scenario.format import (
     GUEST_FEATURES,
     HOST,
     INTERCEPT,
+    KVM_ABI,
     LABEL,
     MSR,
     MSRS,
     OPERATIONS,
     PAIRS,
+    PROCESSOR,
     VCPU,
     WORD,
 )
 from specctrl.scenario.kinds import Choice, Flag, Kind
+from specctrl.scenario.levels import ORDER, level_of_step, processor_alone
 from specctrl.scenario.machine import Machine
 from specctrl.scenario.observation import Observation
+from specctrl.scenario.reading import Scenario, Step
 
 Call = dict[str, Any]
 """A step as the emulator is given it: ``op`` and its arguments, numbers as ints."""
@@ -44,14 +48,57 @@ _RANGES = ((0x40, 16), (IA32_SPEC_CTRL, 1), (IA32_ARCH_CAPABILITIES, 1), (MSR_VI
 """Where the ranges of a filter start, and how long they are at the most."""
 
 
-class Chooser:
-    """Makes one history; ``machine`` performs each step before the next is chosen."""
+NOT_IN_C = (("exit", "nmi_leaves"), ("migrate", "vmm"), ("migrate", "features"))
+"""The arguments that the reference in C does not have; random histories are without them."""
 
-    def __init__(self, random: Random) -> None:
+TRIES = 1000
+"""So many steps that cannot happen are tried before a history ends."""
+
+
+class Chooser:
+    """Makes one history; ``machine`` performs each step before the next is chosen.
+
+    ``top``: the highest level that a step may need; ``without``: operations that are never chosen.
+    """
+
+    def __init__(self, random: Random, top: str = KVM_ABI, without: Collection[str] = ()) -> None:
         self.random = random
+        self.top = top
+        self.names = [name for name, each in OPERATIONS.items()
+                      if each.often and name not in without and ORDER.index(each.level) <= ORDER.index(top)]
+        self.often_chosen = [OPERATIONS[name].often for name in self.names]
         self.host = self.any_host()
+        while top == PROCESSOR and not processor_alone(self.host):
+            self.host = self.any_host()
         self.assume = {"init-withdraws-report": self.often(0.9), "vm-entry-loads-shadow": self.often(0.1)}
+        self.begin()
+
+    def begin(self, calls: Sequence[Call] = ()) -> None:
+        """Start anew, with these steps."""
         self.machine = Machine(self.host, assume=self.assume, record=False)
+        self.calls = list(calls)
+        for call in calls:
+            self.machine.perform(call)
+
+    def take(self, call: Call) -> Observation | None:
+        """Perform a step; None, and nothing has changed, if it cannot happen or needs more than the level."""
+        try:
+            seen = self.machine.perform(call)
+        except Misuse:
+            return None
+        if self.top != KVM_ABI and not self.fits(call, seen):
+            self.begin(self.calls)
+            return None
+        self.calls.append(call)
+        return seen
+
+    def fits(self, call: Call, seen: Observation) -> bool:
+        """Whether the level has a step that shows this."""
+        pairs = [Step("enable_cap", {"flags": 0, **each}, {}, {}) for each in self.calls if each["op"] == "enable_cap"]
+        args = {**OPERATIONS[call["op"]].defaults, **call}
+        step = Step(call["op"], args, {} if call["op"] == "observe" else seen, {})
+        steps = (*pairs, step) if step.op == "enable_cap" else (step,)
+        return ORDER.index(level_of_step(step, Scenario("", self.host, steps))) <= ORDER.index(self.top)
 
     # ---- values
 
@@ -157,45 +204,68 @@ class Chooser:
         if self.often(0.5):
             yield {"op": "enable_cap", "fd": "vm", "cap": KVM_CAP_X86_USER_SPACE_MSR,
                    "args": [self.random.randrange(9)], "flags": 0}
-        for number in range(self.random.choice((1, 1, 1, 2, 2, 3))):
+        for number in range(1 if self.top == PROCESSOR else self.random.choice((1, 1, 1, 2, 2, 3))):
             call: Call = {"op": "create_vcpu", "vcpu": number}
             if self.often(0.3):
                 call["features"] = self.cpuid()
             yield call
-            if self.often(0.8):
+            if self.often(0.8) and self.top != PROCESSOR:
                 offer = [[MSR_VIRTUAL_ENUMERATION, 1], [MSR_VIRTUAL_MITIGATION_ENUM, self.random.choice((3, 3, 1, 2))]]
+                if self.often(0.1):
+                    offer.append([IA32_ARCH_CAPABILITIES, 0])
                 yield {"op": "set_msrs", "vcpu": number, "msrs": offer}
 
     def history(self, events: int) -> Iterator[tuple[Call, Observation, bool]]:
         """The VM's setup, and so many events: each step, what it showed, and whether it is an event."""
         for call in self.setup():
-            yield call, self.machine.perform(call), False
-        for _ in range(events):
-            yield *self.step(), True
+            seen = self.take(call)
+            if seen is not None:
+                yield call, seen, False
+        for _ in range(events if self.machine.vcpus else 0):
+            step = self.step()
+            if step is None:
+                return
+            yield *step, True
 
-    def step(self) -> tuple[Call, Observation]:
-        """A step that can happen now, and what it showed.  One that cannot changes nothing, and another is tried."""
-        while True:
+    def step(self) -> tuple[Call, Observation] | None:
+        """A step that can happen now, and what it showed; None if none is found.
+
+        One that cannot happen changes nothing, and another is tried.
+        """
+        for _ in range(TRIES):
             call = self.any_step()
-            try:
-                return call, self.machine.perform(call)
-            except Misuse:
-                continue
+            seen = self.take(call)
+            if seen is not None:
+                return call, seen
+        return None
 
     def any_step(self) -> Call:
         """A step, whether or not it can happen now."""
         number = self.random.choice(tuple(self.machine.vcpus))
-        if self.machine.vcpus[number].shut_down and self.often(0.3):
-            return {"op": "reset_vcpu", "vcpu": number}
-        name = self.random.choices(_NAMES, _OFTEN)[0]
+        near = self.near(number)
+        if near and self.often(0.3):
+            name = self.random.choice(near)
+        else:
+            name = self.random.choices(self.names, self.often_chosen)[0]
         own = OWN.get(name)
         return {"op": name, **(self.arguments(name, number) if own is None else own(self, number))}
+
+    def near(self, number: int) -> list[str]:
+        """The operations that show soonest what a rare state of this vCPU is about."""
+        vcpu = self.machine.vcpus[number]
+        if vcpu.shut_down:
+            names = ["get_nested_state", "set_nested_state", "reset_vcpu"]
+        elif vcpu.init_pending:
+            names = ["nested_enter", "vmxoff", "rsm"]
+        else:
+            names = []
+        return [name for name in names if name in self.names]
 
     def arguments(self, name: str, number: int) -> Call:
         """Arguments of an operation, each any of its kind; half of those that may be absent are."""
         operation = OPERATIONS[name]
         return {key: self.any_of(kind, number) for key, kind in operation.args.items()
-                if key not in operation.optional or self.often(0.5)}
+                if key not in operation.optional or ((name, key) not in NOT_IN_C and self.often(0.5))}
 
     def any_of(self, kind: Kind, number: int) -> Any:
         """Any value of a kind; ``number`` is the vCPU that the step is about."""
@@ -259,6 +329,3 @@ OWN: dict[str, Callable[[Chooser, int], Call]] = {
     "set_msr_filter": Chooser.set_msr_filter, "reply_msr_exit": Chooser.reply_msr_exit, "migrate": Chooser.migrate,
 }
 """The operations whose arguments are not simply any of their kinds."""
-
-_NAMES = tuple(OPERATIONS)
-_OFTEN = tuple(operation.often for operation in OPERATIONS.values())

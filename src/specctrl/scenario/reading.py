@@ -7,6 +7,8 @@ arguments have their defaults, or problems that name file, JSON pointer and reas
 import json
 import os
 import re
+import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,8 +64,11 @@ def read(paths: Iterable[str | os.PathLike[str]]) -> list[Scenario]:
     """The scenarios of files and of directories of files; Invalid, with every problem of every file."""
     problems: list[Problem] = []
     scenarios: list[Scenario] = []
-    for file in scenario_files(paths):
+    for file in scenario_files(paths, problems):
         try:
+            if not stat.S_ISREG(file.stat().st_mode):
+                problems.append(Problem(str(file), "", "is no regular file"))
+                continue
             scenarios.append(loads(file.read_bytes(), str(file)))
         except OSError as error:
             problems.append(Problem(str(file), "", f"cannot be read: {error.strerror}"))
@@ -98,24 +103,47 @@ NOT_SCENARIOS = ("RELEASED.json", "index.json")
 """Files of a published set that are none of its scenarios."""
 
 
-def scenario_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
-    """Each file once; of a directory all ``*.json``, except hidden files, schemas and :data:`NOT_SCENARIOS`."""
-    seen: set[Path] = set()
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = [item for item in path.rglob("*.json") if _is_scenario(item.relative_to(path))]
-            found = sorted(inside, key=lambda item: item.parts)
-        else:
-            found = [path]
-        for file in found:
-            if file.resolve() not in seen:
-                seen.add(file.resolve())
+def scenario_files(
+    paths: Iterable[str | os.PathLike[str]], problems: list[Problem] | None = None
+) -> Iterator[Path]:
+    """Each file once; of a directory all ``*.json``, except hidden files, schemas and :data:`NOT_SCENARIOS`.
+
+    A directory that cannot be listed, and a path that is empty, go to the ``problems``; without them they raise.
+    """
+    seen: set[str] = set()
+    for path in paths:
+        if not os.fspath(path):
+            _cannot_be_read("", "an empty path names nothing", problems)
+            continue
+        for file in _inside(Path(path), problems) if os.path.isdir(path) else [Path(path)]:
+            real = os.path.realpath(file)
+            if real not in seen:
+                seen.add(real)
                 yield file
 
 
-def _is_scenario(path: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.parts)
-    return not hidden and not path.name.endswith(".schema.json") and path.name not in NOT_SCENARIOS
+def _inside(folder: Path, problems: list[Problem] | None) -> list[Path]:
+    """The files of scenarios in a folder and in those below it, as far as these are no links."""
+    found = []
+
+    def refuse(error: OSError) -> None:
+        _cannot_be_read(str(error.filename), f"cannot be read: {error.strerror}", problems)
+
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in names if _is_scenario(name)]
+    return sorted(found, key=lambda file: file.parts)
+
+
+def _cannot_be_read(path: str, why: str, problems: list[Problem] | None) -> None:
+    if problems is None:
+        raise OSError(f"{path!r}: {why}")
+    problems.append(Problem(path, "", why))
+
+
+def _is_scenario(name: str) -> bool:
+    scenario = name.endswith(".json") and not name.startswith(".")
+    return scenario and not name.endswith(".schema.json") and name not in NOT_SCENARIOS
 
 
 class _Object(dict[str, Json]):
@@ -123,8 +151,8 @@ class _Object(dict[str, Json]):
 
     def __init__(self, pairs: list[tuple[str, Json]]) -> None:
         super().__init__(pairs)
-        names = [name for name, _ in pairs]
-        self.twice = [name for name in self if names.count(name) > 1] if len(self) < len(names) else []
+        counts = Counter(name for name, _ in pairs) if len(self) < len(pairs) else {}
+        self.twice = [name for name, count in counts.items() if count > 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,25 +285,27 @@ def _expectations(name: str, operation: Operation, value: Json, at: At) -> dict[
         return {}
     result = {}
     for key, item in value.items():
-        if key in operation.shows:
+        if key in operation.expectable():
             result[key] = SHOWS[key].read(item, at / key)
         elif not operation.shows:
             (at / key).refuse(f"{name} shows nothing")
         else:
-            (at / key).refuse(f"{name} cannot show {quoted(key)}; it can show {', '.join(operation.shows)}")
+            (at / key).refuse(f"{name} cannot show {quoted(key)}; it can show {', '.join(operation.expectable())}")
     return result
 
 
 def _references(step: Step, created: set[int], saved: set[str], at: At) -> None:
     """A step speaks only of vCPUs and saved states that an earlier step made."""
     vcpu = step.args.get("vcpu")
-    if step.op == "create_vcpu" and vcpu is not None:
+    if step.op == "create_vcpu" and isinstance(vcpu, int):
         created.add(vcpu)
     elif vcpu is not None and vcpu not in created:
         place = at / "vcpu" if "vcpu" in step.source else at
         place.refuse(f"no earlier step creates vCPU {vcpu}")
     state = step.args.get("state")
-    if step.op == "get_nested_state" and state is not None:
+    if not isinstance(state, str):
+        return  # there is none, or it is no label, which was said
+    if step.op == "get_nested_state":
         saved.add(state)
-    elif state is not None and state not in saved:
+    elif state not in saved:
         (at / "state").refuse(f"no earlier get_nested_state saves {quoted(state)}")

@@ -4,7 +4,7 @@ A target is whatever can perform the operations: the emulator, a program behind 
 Only what ``expect`` names is checked, except outcomes: one that happens and is not named fails the step.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,19 +15,28 @@ from specctrl.scenario.kinds import At, Json, quoted
 from specctrl.scenario.machine import Machine
 from specctrl.scenario.reading import Scenario, Step
 
-PASS, FAIL, UNSUPPORTED, OTHER_PROFILE = "pass", "fail", "unsupported", "other-profile"
-STATUSES = (PASS, FAIL, UNSUPPORTED, OTHER_PROFILE)
+PASS, PARTLY, FAIL, UNSUPPORTED, OTHER_PROFILE = "pass", "partly", "fail", "unsupported", "other-profile"
+STATUSES = (PASS, PARTLY, FAIL, UNSUPPORTED, OTHER_PROFILE)
 
 UNSEEN = "the target cannot observe"
-"""How the reason begins where a target lacks keys that a scenario expects; all of them follow."""
+"""How the reason begins where a target sees nothing of what a scenario expects; the keys follow."""
+
+PATIENCE = 10
+"""So many scenarios in a row may break a target before the rest is left."""
 
 
 class TargetFailed(Exception):
-    """The target itself broke: an adapter that died, hung or answered nonsense."""
+    """The target itself broke: an adapter that died, hung or answered nonsense; ``step``: at which one, from 0."""
+
+    step: int | None = None
+
+
+class TargetUnusable(TargetFailed):
+    """The target cannot be used at all: it cannot be started, or nobody can speak to it.  Ends a run."""
 
 
 class Target(Protocol):
-    """Something that performs scenarios; Unsupported and Misuse end one, TargetFailed ends the run."""
+    """Something that performs scenarios; Unsupported, Misuse and TargetFailed end one, TargetUnusable ends the run."""
 
     name: str
     profiles: frozenset[str]
@@ -48,6 +57,9 @@ class Target(Protocol):
 
     def close(self) -> None:
         """No scenario follows."""
+
+    def kill(self) -> None:
+        """No scenario follows, and there is no time for a good end."""
 
 
 class EmulatorTarget:
@@ -79,6 +91,9 @@ class EmulatorTarget:
     def close(self) -> None:
         """Nothing to close."""
 
+    def kill(self) -> None:
+        """Nothing to end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -92,6 +107,10 @@ class Result:
     observed: Mapping[str, Json] | None = None
     confirms: Mapping[str, int] = field(default_factory=dict)
     """Of a pass: how many observations of each kind the target made, where it tells kinds apart."""
+    unseen: tuple[str, ...] = ()
+    """Of a partly passed one: the expected keys that the target cannot observe."""
+    suspects: tuple[str, ...] = ()
+    """Of a failed one: the rules whose code, changed a little, does what the target did, if that was asked."""
 
     @property
     def op(self) -> str | None:
@@ -110,13 +129,31 @@ class Result:
 def run(
     scenarios: Iterable[Scenario], target_of: Callable[[Scenario], Target], any_profile: bool = False
 ) -> Iterator[Result]:
-    """The results, one after the other; TargetFailed ends them."""
+    """The results, one after the other; a target that breaks fails the scenario, and the next begins anew.
+
+    TargetUnusable ends them, and so do :data:`PATIENCE` scenarios in a row that broke the target.
+    """
+    broken = 0
     for scenario in scenarios:
-        yield run_one(scenario, target_of(scenario), any_profile)
+        target = target_of(scenario)
+        try:
+            result = run_one(scenario, target, any_profile)
+            broken = 0
+        except TargetUnusable:
+            raise
+        except TargetFailed as failure:
+            result = Result(scenario, FAIL, target.name, failure.step, str(failure))
+            broken += 1
+        yield result
+        if broken == PATIENCE:
+            raise TargetUnusable(f"{target.name} broke in {PATIENCE} scenarios in a row")
 
 
 def run_one(scenario: Scenario, target: Target, any_profile: bool = False) -> Result:
-    """Run one scenario up to its end, its first failing step or the first unsupported one."""
+    """Run one scenario up to its end, its first failing step or the first unsupported one.
+
+    What it expects and the target cannot observe is left out of the comparison; the rest of it can pass.
+    """
     try:
         refused = None
         try:
@@ -134,26 +171,38 @@ def run_one(scenario: Scenario, target: Target, any_profile: bool = False) -> Re
 
 
 def _steps(scenario: Scenario, target: Target) -> Result:
-    if target.observes is not None:
-        unseen = {key: index for index, step in reversed(list(enumerate(scenario.steps)))
-                  for key in step.expect if key not in target.observes}
-        if unseen:
-            why = f"{UNSEEN} {', '.join(sorted(unseen))}"
-            return Result(scenario, UNSUPPORTED, target.name, min(unseen.values()), why)
+    unseen: dict[str, int] = {}
+    compared = False
     for index, step in enumerate(scenario.steps):
+        hidden = set() if target.observes is None else step.expect.keys() - target.observes
+        for key in hidden:
+            unseen.setdefault(key, index)
+        compared = compared or bool(step.expect.keys() - hidden)
+        if "misuse" in hidden and step.expect["misuse"]:
+            continue  # what cannot happen is not asked of a target that cannot say so
         try:
             observation = normalised(target.step(step), target.name)
         except Unsupported as unsupported:
             return Result(scenario, UNSUPPORTED, target.name, index, str(unsupported))
         except Misuse as misuse:
+            if step.expect.get("misuse"):
+                continue
             return Result(scenario, FAIL, target.name, index, f"misuse: {misuse}", {"misuse": str(misuse)})
+        except TargetFailed as failure:
+            failure.step = index
+            raise
         except Exception as error:
             error.add_note(f"in {scenario.file or scenario.id}, /steps/{index}, {step.op}")
             raise
-        wrong = differences(step, observation)
+        wrong = differences(step, observation, hidden)
         if wrong:
             return Result(scenario, FAIL, target.name, index, "; ".join(wrong), written(observation))
-    return Result(scenario, PASS, target.name, confirms=dict(getattr(target, "confirms", {})))
+    names = tuple(sorted(unseen))
+    if names and not compared:
+        why = f"{UNSEEN} {', '.join(names)}"
+        return Result(scenario, UNSUPPORTED, target.name, min(unseen.values()), why)
+    confirms = dict(getattr(target, "confirms", {}))
+    return Result(scenario, PARTLY if names else PASS, target.name, confirms=confirms, unseen=names)
 
 
 def normalised(answer: Mapping[str, Json], name: str = "the target") -> dict[str, Any]:
@@ -176,14 +225,17 @@ def written(observation: Mapping[str, Any]) -> dict[str, Json]:
     return {key: SHOWS[key].write(value) for key, value in observation.items()}
 
 
-def differences(step: Step, observation: Mapping[str, Any]) -> list[str]:
-    """What a step shows that it must not, or does not show as expected; empty if it passes."""
-    wrong = [sentence for key in OUTCOMES for sentence in _outcome(key, step.expect, observation)]
+def differences(step: Step, observation: Mapping[str, Any], hidden: Collection[str] = ()) -> list[str]:
+    """What a step shows that it must not, or does not show as expected; empty if it passes.
+
+    ``hidden``: expected keys that the target cannot observe, which are not compared.
+    """
+    wrong = [sentence for key in OUTCOMES if key not in hidden for sentence in _outcome(key, step.expect, observation)]
     wrong += _shortfall(step, observation)
     if wrong:
         return wrong
     for key, expected in step.expect.items():
-        if key not in OUTCOMES:
+        if key not in OUTCOMES and key not in hidden:
             wrong += _value(key, expected, observation)
     return wrong
 

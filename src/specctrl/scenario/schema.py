@@ -52,7 +52,7 @@ def _reference(name: str) -> str:
 def _step(name: str, operation: Operation) -> dict[str, Json]:
     expect = {
         "type": "object",
-        "properties": {key: SHOWS[key].schema() for key in operation.shows},
+        "properties": {key: SHOWS[key].schema() for key in operation.expectable()},
         "additionalProperties": False,
     }
     return {

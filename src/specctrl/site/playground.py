@@ -50,6 +50,7 @@ EXPLAINED: dict[str, tuple[str, str]] = {
     "intercepted": ("Whether a guest's write of IA32_SPEC_CTRL causes a VM exit", "glossary.html#term-intercepted"),
     "level": ("Who runs, or ran last: 1 the guest, 2 its nested guest", "glossary.html#term-L2"),
     "smm": ("Whether the guest is in system management mode", "nested.html#smi-and-rsm"),
+    "shut_down": ("Whether the vCPU has shut down after a VMX abort", "nested.html#nested-lists"),
     "exposed": ("The attacks to which the guest is exposed now", "guests.html#exposure"),
     "overhead": ("What the guest pays for and does not need", "guests.html#exposure"),
 }

@@ -15,7 +15,7 @@ class TargetMissing(Exception):
 
 
 def open_target(name: str, plain: bool = False) -> Target:
-    """The target of that name; ``plain``: an adapter is spoken to in words instead of JSON."""
+    """The target of that name; ``plain``: an adapter speaks words, and need not be asked which protocol it speaks."""
     if name in VARIANTS:
         return EmulatorTarget(name)
     if name == "c":
@@ -44,8 +44,9 @@ def open_target(name: str, plain: bool = False) -> Target:
             raise TargetMissing(f"target 'bochs' cannot run here: {missing}") from None
     if name.startswith("cmd:"):
         from specctrl.targets.adapter import AdapterTarget  # needs subprocess, which a browser has not
+        from specctrl.targets.guest_kernels import GuestsAbove
 
-        return AdapterTarget(name.removeprefix("cmd:"), plain)
+        return GuestsAbove(AdapterTarget(name.removeprefix("cmd:"), plain))
     known = ", ".join((*VARIANTS, "c", "kvm", "bochs", "cmd:PROGRAM"))
     yours = shlex.quote(f"cmd:{name}")
     raise UnknownTarget(f"no target is named {name!r}; known: {known}; for a program of yours: --target {yours}")

@@ -1,6 +1,7 @@
 """``cmd:PROGRAM``: any program that speaks the adapter protocol performs the scenarios.
 
-One JSON object a line goes to the program's standard input, one line comes back for each, in order::
+One line goes to the program's standard input, one line comes back for each, in order, as JSON or as words
+(:mod:`specctrl.targets.plain`); which of the two the program speaks is found out::
 
     {"op": "begin", "host": {"part": …, "features": […], "spec_ctrl_shadow": true, "host_spec_ctrl": "0x401",
      "nested": true, "legacy_ibrs": false}, "profile": "spec", "assume": {"init-withdraws-report": true}}
@@ -13,33 +14,30 @@ A step comes with all defaults filled in, MSRs and values as hex strings, everyt
 the observation answers it, or ``{"unsupported": "why"}``, or ``{"misuse": "why"}``.
 Each line is answered within 10 s.
 After the last scenario standard input closes, and the program ends with status 0.
-Standard error is the user's.  :mod:`specctrl.targets.plain` describes the form without JSON.
+Standard error is the user's.
 """
 
 import json
-import os
-import select
-import shlex
-import signal
-import subprocess
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from specctrl.model.outcomes import Misuse, Unsupported
 from specctrl.scenario.format import ASSUMPTIONS, HOST, PROFILES, SHOWS
 from specctrl.scenario.kinds import At, Json, Listing, Text, one_of, quoted
 from specctrl.scenario.reading import Step, parse
-from specctrl.scenario.running import TargetFailed
-from specctrl.targets.plain import decode, encode
+from specctrl.scenario.running import TargetFailed, TargetUnusable
+from specctrl.targets.plain import BEGIN_SHOWS, decode, encode
+from specctrl.targets.program import SECONDS_A_LINE, Broken, Program
 
-SECONDS_A_LINE = 10.0
-LONGEST_ANSWER = 1 << 20
 DEFAULT_PROFILES = frozenset([PROFILES[0]])
 
 
 class AdapterTarget:
-    """A program that performs scenarios; it is started with the first one and serves all of them."""
+    """A program that performs scenarios; it is started with the first one and, if it breaks, again with the next.
+
+    ``plain``: it speaks words; else that is found out with the first line, which is JSON: what answers with anything
+    but an object, or not at all, is asked again in words.
+    """
 
     max_unsupported: int | None = None
 
@@ -48,21 +46,26 @@ class AdapterTarget:
         self.profiles = DEFAULT_PROFILES
         self.observes: frozenset[str] | None = None
         self._command = command
-        self._plain = plain
-        self._seconds = seconds
+        self.seconds = seconds
+        self.patience = seconds
+        """Seconds for a line, but for the first one of a program that starts."""
+        self._encode: Callable[[Mapping[str, Json]], str] | None = encode if plain else None
         self._program: Program | None = None
 
     def begin(self, host: str | dict[str, Any], profile: str, assume: dict[str, bool]) -> None:
         """Tell the program of the scenario's host; its answer says what it implements and sees."""
-        if self._program is None:
-            self._program = Program(self._command, self._seconds)
+        self.began(*self.exchange([beginning(host, profile, assume)]))
+
+    def began(self, text: str) -> None:
+        """Take the answer to ``begin``."""
         self.profiles, self.observes = DEFAULT_PROFILES, None
-        answer = self._ask({
-            "op": "begin", "host": HOST.write(host), "profile": profile, "assume": {**ASSUMPTIONS, **assume},
-        })
+        try:
+            answer = self.answer(text)
+        except TargetFailed as failure:
+            raise TargetUnusable(failure) from None
         for key in answer:
-            if key not in ("profiles", "observes", "unsupported") and not key.startswith("x-"):
-                raise self._nonsense(f"begin cannot be answered with {quoted(key)}", answer)
+            if key not in BEGIN_SHOWS and not key.startswith("x-"):
+                raise TargetUnusable(self._nonsense(f"begin cannot be answered with {quoted(key)}", answer))
         if "profiles" in answer:
             self.profiles = self._names("profiles", answer)
         if "observes" in answer:
@@ -70,13 +73,13 @@ class AdapterTarget:
             for key in sorted(self.observes):
                 if key not in SHOWS and not key.startswith("x-"):
                     why = f"observes: {quoted(key)} is no key that can be observed; {one_of(SHOWS, key)}"
-                    raise self._nonsense(why, answer)
-        self._stop_if_unsupported(answer)
+                    raise TargetUnusable(self._nonsense(why, answer))
+        stop_if_unsupported(answer)
 
     def step(self, step: Step) -> Mapping[str, Json]:
         """Have the program perform a step."""
-        answer = self._ask(step.message())
-        self._stop_if_unsupported(answer)
+        answer = self.answer(*self.exchange([step.message()]))
+        stop_if_unsupported(answer)
         if "misuse" in answer:
             raise Misuse(str(answer["misuse"]))
         return answer
@@ -90,11 +93,59 @@ class AdapterTarget:
             self._program.finish()
             self._program = None
 
-    def _ask(self, message: Mapping[str, Json]) -> dict[str, Json]:
+    def kill(self) -> None:
+        """End the program without further words, and all that it started."""
+        if self._program is not None:
+            self._program.kill()
+            self._program = None
+
+    # ---- lines
+
+    def exchange(self, messages: Sequence[Mapping[str, Json]]) -> list[str]:
+        """What the program answers to messages; the first one of a program that does not run yet is ``begin``."""
+        first = [] if self._program is not None and not self._program.killed else [self._start(messages[0])]
+        assert self._encode is not None
         assert self._program is not None
-        line = encode(message) if self._plain else json.dumps(message)
-        text = self._program.exchange(line)
-        if self._plain:
+        try:
+            lines = map(self._encode, messages[len(first):])
+            return [*first, *self._program.exchange(*lines, seconds=self.patience)]
+        except Broken as broken:
+            broken.answers = [*first, *broken.answers]
+            raise
+
+    def _start(self, message: Mapping[str, Json]) -> str:
+        """Start the program, and its first answer."""
+        if self._encode is None:
+            return self._find_out(message)
+        self._program = Program(self._command, self.seconds)
+        return self._program.exchange(self._encode(message))[0]
+
+    def _find_out(self, message: Mapping[str, Json]) -> str:
+        """Whether the program speaks JSON or words, and its first answer."""
+        self._program = Program(self._command, self.seconds)
+        in_json = json.dumps(message)
+        try:
+            (answer,) = self._program.exchange(in_json)
+            if answer.lstrip().startswith("{"):
+                self._encode = json.dumps
+                return answer
+            said = f"answered {in_json} with {quoted(answer, 200)}"
+        except Broken as broken:
+            said = str(broken).removeprefix(f"{self.name} ")
+            self._program = Program(self._command, self.seconds)
+        try:
+            (answer,) = self._program.exchange(encode(message))
+            decode(answer)
+        except (Broken, ValueError) as why:
+            self.kill()
+            words = str(why).removeprefix(f"{self.name} ")
+            raise TargetUnusable(f"{self.name} speaks neither JSON nor words: it {said}; in words: {words}") from None
+        self._encode = encode
+        return answer
+
+    def answer(self, text: str) -> dict[str, Json]:
+        """A line as an answer; TargetFailed if it is none."""
+        if self._encode is encode:
             try:
                 return decode(text)
             except ValueError as error:
@@ -107,134 +158,28 @@ class AdapterTarget:
             raise self._nonsense("an answer is one JSON object", text)
         return answer
 
-    def _stop_if_unsupported(self, answer: Mapping[str, Json]) -> None:
-        if "unsupported" in answer:
-            raise Unsupported(str(answer["unsupported"]))
-
     def _names(self, key: str, answer: Mapping[str, Json]) -> frozenset[str]:
         at = At(self.name)
         names = Listing(Text("a name")).read(answer[key], at / key)
         if at.problems:
-            raise self._nonsense(f"{key}: {at.problems[0].reason}", answer)
+            raise TargetUnusable(self._nonsense(f"{key}: {at.problems[0].reason}", answer))
         return frozenset(names)
 
     def _nonsense(self, reason: str, answer: Json) -> TargetFailed:
-        assert self._program is not None
-        self._program.kill()
+        self.kill()
         return TargetFailed(f"{self.name} answered nonsense: {reason}; the answer was {quoted(answer, 200)}")
 
 
-class Program:
-    """A child process that answers one line with one line; it is killed if it does not."""
+def beginning(host: str | dict[str, Any], profile: str, assume: Mapping[str, bool]) -> dict[str, Json]:
+    """The message that begins a scenario, with every assumption.
 
-    def __init__(self, command: str, seconds: float, name: str | None = None) -> None:
-        self._name = f"cmd:{command}" if name is None else name
-        self._seconds = seconds
-        self._received = b""
-        try:
-            self._process = subprocess.Popen(
-                shlex.split(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
-                process_group=0)  # a group of its own, so that its children can be ended with it
-        except (OSError, ValueError, IndexError) as error:
-            raise TargetFailed(f"{self._name} cannot be started: {error}") from None
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._input, self._output = self._process.stdin, self._process.stdout
-        os.set_blocking(self._input.fileno(), False)
-        os.set_blocking(self._output.fileno(), False)
+    >>> beginning("skylake-server", "spec", {})["host"]["host_spec_ctrl"]
+    '0x1'
+    """
+    return {"op": "begin", "host": HOST.write(host), "profile": profile, "assume": {**ASSUMPTIONS, **assume}}
 
-    @property
-    def pid(self) -> int:
-        """The process' number."""
-        return self._process.pid
 
-    def exchange(self, line: str) -> str:
-        """Send a line, return the answer without its newline; TargetFailed if there is none in time."""
-        try:
-            return self._exchange(line)
-        except BaseException:
-            self.kill()
-            raise
-
-    def _exchange(self, line: str) -> str:
-        deadline = time.monotonic() + self._seconds
-        self._receive(0)
-        if self._received:
-            raise TargetFailed(f"{self._name} said {self._said()} without being asked")
-        unsent = f"{line}\n".encode()
-        shown = line if len(line) <= 200 else line[:197] + "..."
-        while b"\n" not in self._received:
-            unsent = self._send(unsent)
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TargetFailed(f"{self._name} did not answer {shown} within {self._seconds:g} s")
-            select.select([self._output], [self._input] if unsent else [], [], left)
-            if not self._receive(0):
-                ended = self._how_it_ended()
-                raise TargetFailed(f"{self._name} {ended} instead of answering {shown}{self._half()}")
-            if len(self._received) > LONGEST_ANSWER:
-                raise TargetFailed(f"{self._name} answered nonsense: a line of over {LONGEST_ANSWER} bytes")
-        answer, _, self._received = self._received.partition(b"\n")
-        try:
-            return answer.decode("utf-8")
-        except UnicodeDecodeError:
-            raise TargetFailed(f"{self._name} answered nonsense: {answer!r} is not UTF-8") from None
-
-    def _send(self, unsent: bytes) -> bytes:
-        """What is left after sending as much as the pipe takes; nothing if nobody reads any more."""
-        try:
-            return unsent[os.write(self._input.fileno(), unsent):] if unsent else b""
-        except BlockingIOError:
-            return unsent
-        except BrokenPipeError:
-            return b""
-
-    def _receive(self, seconds: float) -> bool:
-        """Take what has come within ``seconds``; False at the end of the output."""
-        if not select.select([self._output], [], [], seconds)[0]:
-            return True
-        piece = os.read(self._output.fileno(), 1 << 16)
-        self._received += piece
-        return bool(piece)
-
-    def finish(self) -> None:
-        """Close the input and wait for a good end: status 0, nothing more said; nothing if it was killed."""
-        if self._input.closed:
-            return
-        try:
-            self._input.close()
-            deadline = time.monotonic() + self._seconds
-            while (left := deadline - time.monotonic()) > 0 and self._receive(left):
-                if len(self._received) > LONGEST_ANSWER:
-                    break
-            if self._received:
-                raise TargetFailed(f"{self._name} said {self._said()} after its last answer")
-            try:
-                status = self._process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                raise TargetFailed(f"{self._name} did not end when its input was closed") from None
-            if status != 0:
-                raise TargetFailed(f"{self._name} {self._how_it_ended()} after its last answer")
-        finally:
-            self.kill()
-
-    def kill(self) -> None:
-        """End the process, if it has not ended, and let go of its pipes."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-        self._input.close()
-        self._output.close()
-
-    def _said(self) -> str:
-        return quoted(self._received.decode("utf-8", "replace"), 200)
-
-    def _half(self) -> str:
-        return f", after the half line {self._said()}" if self._received else ""
-
-    def _how_it_ended(self) -> str:
-        try:
-            status = self._process.wait(1)
-        except subprocess.TimeoutExpired:
-            return "closed its output"
-        return f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+def stop_if_unsupported(answer: Mapping[str, Json]) -> None:
+    """Unsupported, if that is the answer."""
+    if "unsupported" in answer:
+        raise Unsupported(str(answer["unsupported"]))

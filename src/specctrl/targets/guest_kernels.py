@@ -1,5 +1,7 @@
 """Guest kernels on top of a target that has none: the target is the hypervisor, and a guest stands above it.
 
+A target that names ``wrote`` among what it observes boots kernels of its own, and is left alone.
+
 ``boot`` becomes the accesses that :func:`specctrl.model.guest.boot` makes, each a step of its own; ``exposed`` and
 ``overhead`` are what :mod:`specctrl.model.exposure` says of the effective value that the target observes.
 """
@@ -9,7 +11,7 @@ from typing import Any
 
 from specctrl.model.exposure import judge
 from specctrl.model.guest import Kernel, KernelCpu, Software, boot
-from specctrl.model.outcomes import GP, Fault, Misuse
+from specctrl.model.outcomes import GP, Fault, Misuse, Unsupported
 from specctrl.model.parts import GUEST_FEATURES, Features, features_from_names, guest_features, resolve_host
 from specctrl.scenario.format import ASSUMPTIONS, SHOWS
 from specctrl.scenario.kinds import Json
@@ -40,10 +42,16 @@ class GuestsAbove:
         self.cpuid.clear()
         self.target.begin(host, profile, assume)
         self.profiles = self.target.profiles
-        self.observes = None if self.target.observes is None else self.target.observes | {*ADDED}
+        seen = self.target.observes
+        self.boots = seen is None or "wrote" not in seen
+        if seen is not None and self.boots:
+            seen |= {*ADDED} if "effective" in seen else {"wrote"}
+        self.observes = seen
 
     def step(self, step: Step) -> Mapping[str, Json]:
         """Perform a step; one that is the guest's or about it is made of others."""
+        if not self.boots:
+            return self.target.step(step)
         if step.op == "boot":
             return self.boot(step)
         seen = self.target.step(step)
@@ -68,6 +76,8 @@ class GuestsAbove:
     def boot(self, step: Step) -> Mapping[str, Json]:
         """A kernel brings up a CPU, access by access; Misuse where it is L2 or SMM that runs."""
         vcpu = step.args["vcpu"]
+        if vcpu not in self.cpuid:
+            raise Misuse(f"there is no vCPU {vcpu}")
         now = self.target.step(Step("observe", {"vcpu": vcpu}, {}, {}))
         if now.get("level") == 2 or now.get("smm"):
             raise Misuse("a kernel that boots is L1, outside SMM")
@@ -83,6 +93,10 @@ class GuestsAbove:
     def close(self) -> None:
         """No scenario follows."""
         self.target.close()
+
+    def kill(self) -> None:
+        """End the target without further words."""
+        self.target.kill()
 
 
 def cpuid_of(names: list[str]) -> Features:
@@ -101,7 +115,10 @@ class TargetCpu:
 
     def rdmsr(self, msr: int) -> int:
         """RDMSR."""
-        return int(self.access("rdmsr", msr=msr)["value"])
+        seen = self.access("rdmsr", msr=msr)
+        if "value" not in seen:
+            raise Unsupported("a guest kernel needs the value that RDMSR returns")
+        return int(seen["value"])
 
     def wrmsr(self, msr: int, value: int) -> None:
         """WRMSR; one that does not fault is kept."""

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from specctrl.scenario.running import TargetFailed
-from specctrl.targets.adapter import Program
 from specctrl.targets.bochs.findings import Findings
 from specctrl.targets.bochs.models import WITH_CONTROL, WITHOUT_CONTROL, WITHOUT_MSR
 from specctrl.targets.c import CannotBuild, compiled
+from specctrl.targets.program import Program
 
 SECONDS = 60.0
 """The longest that a process may take for an answer."""
@@ -52,7 +52,7 @@ class Process:
 
     def ask(self, *operations: list[Any]) -> list[Any]:
         """The results of these operations, in order."""
-        answer = json.loads(self.program.exchange(json.dumps(operations)))
+        answer = json.loads(self.program.exchange(json.dumps(operations))[0])
         if isinstance(answer, dict):
             self.program.kill()
             raise TargetFailed(f"Bochs' {self.model}: {answer['broken']}")
@@ -74,8 +74,8 @@ class Processes:
         self.seen: Counter[str] = Counter()
 
     def of(self, model: str) -> Process:
-        """The process with this model."""
-        if model not in self.running:
+        """The process with this model; another one if it broke."""
+        if model not in self.running or self.running[model].program.killed:
             self.running[model] = Process(model, self.library, self.seconds)
         return self.running[model]
 
@@ -90,7 +90,8 @@ class Processes:
     def forget(self) -> None:
         """Every processor forgets what ran on it."""
         for process in self.running.values():
-            process.ask(["forget"])
+            if not process.program.killed:
+                process.ask(["forget"])
 
     def close(self) -> None:
         """End all of them; TargetFailed names the first that did not end well."""

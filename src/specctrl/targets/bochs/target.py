@@ -97,3 +97,8 @@ class BochsTarget:
     def close(self) -> None:
         """End the processes."""
         self.processes.close()
+
+    def kill(self) -> None:
+        """End the processes without further words."""
+        for process in self.processes.running.values():
+            process.program.kill()

@@ -49,6 +49,7 @@ HIDDEN = {
     "saved": "the value that KVM saved",
     "level": "the level that runs",
     "smm": "whether SMM runs",
+    "shut_down": "a shutdown after a VMX abort",
     "exposed": "exposure to an attack",
     "overhead": "which mitigations are paid for twice",
 }
@@ -73,6 +74,8 @@ class Showable:
 
     def look(self, step: Step) -> None:
         """Unsupported if this host cannot show the step; otherwise take note of what it sets up."""
+        if step.expect.get("misuse"):
+            raise Unsupported("what cannot happen is not asked of a kernel")
         if "vcpu" in step.args and step.op != "create_vcpu":
             self._stopped(step)
         decide = getattr(self, f"_{step.op}", None)
