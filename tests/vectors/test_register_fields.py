@@ -11,7 +11,7 @@ from published_files import DOCUMENTS, GENERATED, ROOT
 from specctrl.model.parts import resolve_host
 from specctrl.model.registers import REGISTERS, Field
 from specctrl.scenario import PASS, load, run_one
-from specctrl.scenario.format import HOST
+from specctrl.scenario.format import ASSUMPTIONS, HOST
 from specctrl.scenario.levels import level
 from specctrl.vectors import register_fields as fields
 
@@ -30,7 +30,7 @@ class Adapter:
         self.module, self.wrong, self.observes = module, wrong, frozenset(module["OBSERVES"])
 
     def begin(self, host, profile, assume):
-        told = {"init-withdraws-report": True, **assume}
+        told = {**ASSUMPTIONS, **assume}
         self.hypervisor = self.module["Hypervisor"](HOST.write(host), profile, told)
         self.hypervisor.host.writable = self.wrong(self.hypervisor.host.writable)
 

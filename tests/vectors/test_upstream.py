@@ -299,7 +299,7 @@ CHANGES = {
                                        "	if (0 && vcpu->has_run) {"),),
     "reserved bits of a report": (("	if (!specctrl_is_subset(value, MITI_CTRL_VALID))\n"
                                    "		return SPECCTRL_MSR_INVAL;\n", ""),),
-    "a hidden MSR is shown": (("		return vcpu->cpuid & SPECCTRL_HAS_SPEC_CTRL;\n", "		return true;\n"),),
+    "a hidden MSR is shown": (("		return vcpu->cpuid & SPECCTRL_SHOW_MSR;\n", "		return true;\n"),),
     "the report is in no list": (("	msrs[nmsrs++] = MSR_VIRTUAL_MITIGATION_ENUM;\n", ""),),
     "a report stays": (("	vcpu->mitigation_ctrl = report;\n", "	vcpu->mitigation_ctrl |= report;\n"),),
 }

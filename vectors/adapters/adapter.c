@@ -163,7 +163,7 @@ static void answer(const char *line)
 		printf("value=0x%llx\n", (unsigned long long)guest_rdmsr());
 	} else if (!strcmp(op, "wrmsr") && number(line, "msr") == IA32_SPEC_CTRL) {
 		puts(guest_wrmsr(number(line, "value")) ? "fault=#GP" : "ok");
-	} else if (!strcmp(op, "exit")) {
+	} else if (!strcmp(op, "exit") && !given(line, "nmi_leaves")) {
 		printf("host_spec_ctrl=0x%llx\n", (unsigned long long)exit_to_host());
 	} else if (!strcmp(op, "observe")) {
 		printf("effective=0x%llx guest_view=0x%llx mask=0x%llx shadow=0x%llx level=1 smm=false\n",

@@ -51,7 +51,7 @@ class Hypervisor:
     def shows(self, vcpu, msr):
         """Whether the guest can access the MSR."""
         if msr == VIEW:
-            return "SPEC_CTRL" in vcpu["cpuid"]
+            return bool(vcpu["cpuid"] & {"SPEC_CTRL", "AMD_IBRS", "AMD_STIBP", "AMD_SSBD"})
         there = msr == CAPABILITIES or (vcpu[CAPABILITIES] >> 63 and (msr == ENUMERATION or vcpu[ENUMERATION] & 1))
         return msr in vcpu and "ARCH_CAPABILITIES" in vcpu["cpuid"] and there
 
@@ -113,8 +113,9 @@ class Hypervisor:
         self.vcpus[vcpu].update({VIEW: 0, REPORT: 0})
         return {"ret": 0}
 
-    def migrate(self, to, order, force, msrs=(VIEW, REPORT)):
-        need(set(msrs) == {VIEW, REPORT}, "move without some of the state")
+    def migrate(self, to, order, force, msrs=(VIEW, REPORT), features=None, vmm="as-specified"):
+        need(set(msrs) == {VIEW, REPORT} and vmm == "as-specified", "move without some of the state")
+        need(features is None, "CPUID of the destination to compare")
         source, self.host = self.host, Host(to)
         for vcpu in [{"pair": self.pair}, *self.vcpus.values()]:
             vcpu.update({"ran": False} if force == "keep" else {"ran": False, "pair": (0, 0)})
@@ -124,7 +125,8 @@ class Hypervisor:
             fits = self.host.writable and not self.effective(vcpu, vcpu[VIEW]) & ~self.host.writable
             need(fits, "refusal of a move")
 
-    def exit(self, vcpu):
+    def exit(self, vcpu, nmi_leaves=None):
+        need(nmi_leaves is None, "NMI")
         self.vcpus[vcpu]["ran"] = True
         return {"host_spec_ctrl": self.host.spec_ctrl}
 

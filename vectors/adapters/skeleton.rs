@@ -75,7 +75,7 @@ impl Hypervisor {
             "create_vcpu" => unsupported(words), // vcpu=0 [features=SPEC_CTRL,SSBD] -> ret=0
             "wrmsr" => unsupported(words),       // vcpu=0 msr=0x48 value=0x1 -> ok
             "rdmsr" => unsupported(words),       // vcpu=0 msr=0x48 -> value=0x1
-            "exit" => unsupported(words),        // vcpu=0 -> host_spec_ctrl=0x401
+            "exit" => unsupported(words),        // vcpu=0 [nmi_leaves=0x1] -> host_spec_ctrl=0x401
             "observe" => unsupported(words), // vcpu=0 -> effective=0x1 guest_view=0x1 level=1 smm=false
             "enable_cap" => unsupported(words), // fd=vm [vcpu=0] cap=236 args=0x4,0x0 flags=0x0 -> ret=0
             // level force
@@ -83,7 +83,8 @@ impl Hypervisor {
             "get_msrs" => unsupported(words), // vcpu=0 msrs=0x48,0x10a -> ret=2 values=0x1,0x0
             "init" => unsupported(words),     // vcpu=0 -> ok
             "reset_vcpu" => unsupported(words), // vcpu=0 -> ret=0
-            "migrate" => unsupported(words), // to.features=... order=nested-first [msrs=0x48] force=keep -> ok
+            "host_write" => unsupported(words), // vcpu=0 value=0x1 -> ok
+            "migrate" => unsupported(words), // to.features=... order=nested-first [msrs=0x48] force=keep [features=SSBD] [vmm=qemu] -> ok
             "boot" => unsupported(words), // vcpu=0 kernel.os=linux ... cpu=boot -> wrote=0x48:0x1
             // level nested
             "nested_enter" => unsupported(words), // vcpu=0 [msr_load=0x48:0x1] [intercept=0x48:rw] [exit_msr_store=0x48] [exit_msr_load=0x48:0x0] -> ok
