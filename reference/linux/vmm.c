@@ -912,6 +912,7 @@ static void close_vm(void)
 static void create_vm(void)
 {
 	struct kvm_userspace_memory_region memory = { .memory_size = MEMORY };
+	struct kvm_userspace_memory_region smm = { .slot = 1 << 16, .memory_size = MEMORY };	/* what SMM sees */
 	struct kvm_userspace_memory_region reset = { .slot = 1, .guest_phys_addr = RESET_PAGE, .memory_size = 4096 };
 
 	memset(&vm, 0, sizeof(vm));
@@ -921,11 +922,11 @@ static void create_vm(void)
 	vm.memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	vm.reset = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	memcpy(vm.reset + 0xff0, reset_code, 4);
-	memory.userspace_addr = (unsigned long)vm.memory;
+	memory.userspace_addr = smm.userspace_addr = (unsigned long)vm.memory;
 	reset.userspace_addr = (unsigned long)vm.reset;
 	ioctl(vm.fd, KVM_SET_TSS_ADDR, 0xfffbd000);
 	if (ioctl(vm.fd, KVM_CREATE_IRQCHIP, 0) < 0 || ioctl(vm.fd, KVM_SET_USER_MEMORY_REGION, &memory) < 0 ||
-	    ioctl(vm.fd, KVM_SET_USER_MEMORY_REGION, &reset) < 0)
+	    ioctl(vm.fd, KVM_SET_USER_MEMORY_REGION, &smm) < 0 || ioctl(vm.fd, KVM_SET_USER_MEMORY_REGION, &reset) < 0)
 		unsupported("a VM cannot be set up: %s", strerror(errno));
 }
 
