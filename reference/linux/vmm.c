@@ -43,8 +43,7 @@ typedef uint8_t u8;
 
 #define MSR_SPEC_CTRL		0x48
 #define MSR_ARCH_CAPABILITIES	0x10a
-#define MSR_ENUMERATION		0x50000000
-#define MSR_MITIGATION_ENUM	0x50000001
+#define MODELLED		(1ull << 63 | 1ull << 20 | 1ull << 19)
 #define MSR_MITIGATION_CTRL	0x50000002
 #define MSR_TEST_EFFECTIVE	0x500000f0	/* the test-only patch's window */
 #define MSR_TEST_SAVED		0x500000f1
@@ -479,8 +478,9 @@ static int run(struct vcpu *v)
 			struct kvm_regs r = { 0 };
 
 			ioctl(v->fd, KVM_GET_REGS, &r);
-			unsupported("KVM_RUN: exit reason %u, suberror %u, RIP %llx, port %x", v->run->exit_reason,
-				    v->run->internal.suberror, r.rip, v->port);
+			unsupported("KVM_RUN: exit reason %u, suberror %u (%llx %llx), RIP %llx, port %x", v->run->exit_reason,
+				    v->run->internal.suberror, v->run->internal.data[0], v->run->internal.data[1], r.rip,
+				    v->port);
 		}
 		}
 	}
@@ -785,12 +785,16 @@ static void nested_exit(const char *line)
 
 /* ---- INIT, SMM ---------------------------------------------------------------------------------------- */
 
-static void signal_apic(struct vcpu *v, u32 data)
+/* An INIT becomes pending; nothing else of the events changes. */
+static void pend_init(struct vcpu *v)
 {
-	struct kvm_msi msi = { .address_lo = 0xfee00000 | v->id << 12, .data = data };
+	struct kvm_vcpu_events events;
 
-	if (ioctl(vm.fd, KVM_SIGNAL_MSI, &msi) < 0)
-		unsupported("KVM_SIGNAL_MSI: %s", strerror(errno));
+	ioctl(v->fd, KVM_GET_VCPU_EVENTS, &events);
+	events.smi.latched_init = 1;
+	events.flags = KVM_VCPUEVENT_VALID_SMM;
+	if (ioctl(v->fd, KVM_SET_VCPU_EVENTS, &events) < 0)
+		unsupported("KVM_SET_VCPU_EVENTS: %s", strerror(errno));
 }
 
 static void after_reset(struct vcpu *v)
@@ -808,17 +812,17 @@ static void init(const char *line)
 
 	settle(v);
 	before = v->port;
-	signal_apic(v, 5 << 8);
+	pend_init(v);
 	if (v->id) {
 		struct kvm_mp_state state;
 
 		if (before != PORT_L1 || v->vmx)
 			unsupported("INIT of an application processor in VMX operation or SMM");
 		ioctl(v->fd, KVM_GET_MP_STATE, &state);
-		signal_apic(v, 6 << 8 | 0x10);
-		ioctl(v->fd, KVM_GET_MP_STATE, &state);
-		if (state.mp_state != KVM_MP_STATE_RUNNABLE)
-			unsupported("INIT and SIPI leave MP state %u", state.mp_state);
+		if (state.mp_state != KVM_MP_STATE_INIT_RECEIVED)
+			unsupported("INIT leaves MP state %u", state.mp_state);
+		state.mp_state = KVM_MP_STATE_RUNNABLE;
+		ioctl(v->fd, KVM_SET_MP_STATE, &state);
 		after_reset(v);
 		say("ok");
 		return;
@@ -1224,8 +1228,13 @@ static void perform_step(const char *line, const char *rest)
 		get_msrs(the_vcpu(line)->fd, line);
 	} else if (!strcmp(op, "set_msrs")) {
 		struct list list = msr_list(word(line, "msrs"));
+		u64 now;
 
-		answer_ret(set_msrs(the_vcpu(line), &list));
+		v = the_vcpu(line);
+		for (i = 0; i < list.count; i++)	/* bits that are not modelled stay */
+			if (list.msr[i] == MSR_ARCH_CAPABILITIES && get_msr(v, MSR_ARCH_CAPABILITIES, &now) == 1)
+				list.value[i] |= now & ~MODELLED;
+		answer_ret(set_msrs(v, &list));
 	} else if (!strcmp(op, "get_feature_msrs")) {
 		get_msrs(kvm, line);
 	} else if (!strcmp(op, "get_msr_index_list")) {
