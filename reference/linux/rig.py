@@ -146,7 +146,7 @@ def place(host: Any) -> tuple[Boot, str] | str:
         else:
             return f"no command line makes Linux run with {host.spec_ctrl:#x}"
     bits = (1 << 19 if "RRSBA" in features else 0) | (1 << 20 if "BHI_NO" in features else 0)
-    parameters = f"enable_apicv=0 arch_capabilities_or={bits:#x}"
+    parameters = f"enable_apicv=0 preemption_timer=0 arch_capabilities_or={bits:#x}"
     if not host.spec_ctrl_shadow:
         parameters += " no_spec_ctrl_virt=1"
     if not host.nested:
@@ -216,8 +216,12 @@ def cannot_show(scenario: Scenario) -> str:
         if name in ("init-withdraws-report", "vm-entry-loads-shadow") and on != {"init-withdraws-report": True}.get(name, False):
             return f"an assumption that the code does not have: {name} {on}"
     for step in scenario.steps:
-        if step.op == "migrate" and resolve_host(step.args["to"]) != resolve_host(scenario.host):
-            return "a move to another host: one boot is one host"
+        if step.op == "migrate":
+            to = place(resolve_host(step.args["to"]))
+            if isinstance(to, str):
+                return to
+            if to[0] != where[0]:
+                return "a move to a host that needs another boot"
     return ""
 
 
@@ -260,7 +264,11 @@ def batches(folder: Path, vectors: Path, only: str, taken: list[str]) -> None:
             for away, scenario in loads[load]:
                 lines.append(f"#id {scenario.id} {away or '-'}")
                 lines.append(batch_line(scenario))
-                lines += [encode(step.message()) for step, _ in history(scenario, away)]
+                for step, _ in history(scenario, away):
+                    if step.op == "migrate":
+                        to = place(resolve_host(step.args["to"]))
+                        lines.append(f"#to {to[1]}")
+                    lines.append(encode(step.message()))
         replace(folder / f"{boot.name}.batch", "\n".join(lines) + "\n")
         replace(folder / f"{boot.name}.append", boot.append + "\n")
     replace(folder / "not-shown.json", json.dumps(not_shown, indent=1) + "\n")

@@ -2,8 +2,8 @@
 /*
  * The first program of the test machine, and the VMM in it: performs scenarios on the real KVM.
  *
- * /batch has lines of words as vectors/README.md describes them, and lines "#param NAME VALUE" (kvm_intel loaded anew with a
- * module parameter), "#posted BITS" (operations as posted) and "#run".  Each question is answered by one line on the debug port 0xe9.
+ * /batch has lines of words as vectors/README.md describes them, and lines "#param PARAMETERS" (kvm_intel loaded anew), "#to PARAMETERS"
+ * (where the next move goes), "#posted BITS" (operations as posted) and "#id NAME".  Each question is answered by one line on the debug port 0xe9.
  *
  *	gcc -O2 -static -o init vmm.c
  *
@@ -183,7 +183,8 @@ struct list { u32 count; u32 msr[MAX_LIST]; u64 value[MAX_LIST]; };
 struct vcpu {
 	u32 id;
 	int fd;
-	u32 block;
+	u32 block;		/* of guest memory; with another vCPU's nested state comes its block */
+	u32 home;		/* its own, where SMM is */
 	struct kvm_run *run;
 	u32 port;		/* of the last OUT: the level that waits */
 	bool vmx, launched, ran, msr_pending, shut_down;
@@ -198,6 +199,7 @@ struct vm {
 	u8 *memory, *reset;
 	u32 nr;
 	struct vcpu vcpus[MAX_VCPUS];
+	bool moved;		/* the memory is that of the VM that it was */
 	u64 mask, value, reasons;
 	struct kvm_msr_filter filter;
 	u8 bitmaps[16][0x600];
@@ -207,8 +209,21 @@ static int kvm, msr_dev;
 static struct vm vm;
 static bool nested = true;
 static char host_features[256];
-static struct saved { char name[64]; bool used; struct kvm_nested_state *state; struct kvm_sregs sregs; struct kvm_regs regs;
-		      struct kvm_vcpu_events events; u32 port; bool vmx, launched; struct list exit_store; } states[8];
+
+/* Where a vCPU is: everything that moves but MSRs, KVM's state and the VMM's. */
+struct place {
+	struct kvm_nested_state *state;
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+	struct kvm_vcpu_events events;
+	u32 port, block;
+	bool vmx, launched;
+	struct list stores;
+};
+static struct saved { char name[64]; bool used; struct place place; } states[8];
+static char parameters[512];	/* of kvm_intel */
+static char destination[512];	/* of the next move */
+static char load[512], posted[32] = "0";	/* what a scenario begins with */
 
 static u64 rdmsr_host(u32 msr)
 {
@@ -222,8 +237,9 @@ static u64 rdmsr_host(u32 msr)
 static struct command *command(struct vcpu *v, u32 port)
 {
 	u32 which = port == PORT_L2 ? 1 : port == PORT_SMM ? 2 : 0;
+	u32 block = port == PORT_SMM ? v->home : v->block;
 
-	return (struct command *)(vm.memory + v->block + COMMANDS + 0x100 * which);
+	return (struct command *)(vm.memory + block + COMMANDS + 0x100 * which);
 }
 
 static int set_msr(struct vcpu *v, u32 msr, u64 value)
@@ -391,7 +407,7 @@ static void lay_out(struct vcpu *v)
 
 	memcpy(m + SMBASE + 0x8000, smm_code, smm_end - smm_code);
 	memcpy(m + SMBASE + 0x8000 + 2, &at, 4);
-	for (i = 0; i < smm_end - smm_code - 4; i++) {
+	for (i = 0; i <= smm_end - smm_code - 4; i++) {
 		u8 *p = m + SMBASE + 0x8000 + i;
 
 		if (!memcmp(p, "\x22\x22\x22\x22", 4)) {
@@ -864,7 +880,7 @@ static void smi(const char *line)
 	struct vcpu *v = the_vcpu(line);
 
 	settle(v);
-	if (v->block > BLOCK)
+	if (v->home > BLOCK)
 		unsupported("SMM of a third vCPU");
 	command(v, v->port)->op = NOP;
 	if (ioctl(v->fd, KVM_SMI, 0) < 0)
@@ -896,7 +912,7 @@ static void rsm(const char *line)
 
 /* ---- ioctls ------------------------------------------------------------------------------------------- */
 
-static void close_vm(void)
+static void close_fds(void)
 {
 	u32 i;
 
@@ -906,6 +922,11 @@ static void close_vm(void)
 	}
 	if (vm.fd > 0)
 		close(vm.fd);
+}
+
+static void close_vm(void)
+{
+	close_fds();
 	if (vm.memory) {
 		munmap(vm.memory, MEMORY);
 		munmap(vm.reset, 4096);
@@ -913,24 +934,30 @@ static void close_vm(void)
 	memset(&vm, 0, sizeof(vm));
 }
 
-static void create_vm(void)
+/* A VM with this memory; fresh memory if NULL. */
+static void open_vm(u8 *memory, u8 *reset)
 {
-	struct kvm_userspace_memory_region memory = { .memory_size = MEMORY };
+	struct kvm_userspace_memory_region slot = { .memory_size = MEMORY };
 	struct kvm_userspace_memory_region smm = { .slot = 1 << 16, .memory_size = MEMORY };	/* what SMM sees */
-	struct kvm_userspace_memory_region reset = { .slot = 1, .guest_phys_addr = RESET_PAGE, .memory_size = 4096 };
+	struct kvm_userspace_memory_region top = { .slot = 1, .guest_phys_addr = RESET_PAGE, .memory_size = 4096 };
 
 	memset(&vm, 0, sizeof(vm));
 	vm.fd = ioctl(kvm, KVM_CREATE_VM, 0);
 	if (vm.fd < 0)
 		unsupported("KVM_CREATE_VM: %s", strerror(errno));
-	vm.memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	vm.reset = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	memcpy(vm.reset + 0xff0, reset_code, 4);
-	memory.userspace_addr = smm.userspace_addr = (unsigned long)vm.memory;
-	reset.userspace_addr = (unsigned long)vm.reset;
+	vm.moved = memory;
+	if (!memory) {
+		memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		reset = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		memcpy(reset + 0xff0, reset_code, 4);
+	}
+	vm.memory = memory;
+	vm.reset = reset;
+	slot.userspace_addr = smm.userspace_addr = (unsigned long)memory;
+	top.userspace_addr = (unsigned long)reset;
 	ioctl(vm.fd, KVM_SET_TSS_ADDR, 0xfffbd000);
-	if (ioctl(vm.fd, KVM_CREATE_IRQCHIP, 0) < 0 || ioctl(vm.fd, KVM_SET_USER_MEMORY_REGION, &memory) < 0 ||
-	    ioctl(vm.fd, KVM_SET_USER_MEMORY_REGION, &smm) < 0 || ioctl(vm.fd, KVM_SET_USER_MEMORY_REGION, &reset) < 0)
+	if (ioctl(vm.fd, KVM_CREATE_IRQCHIP, 0) < 0 || ioctl(vm.fd, KVM_SET_USER_MEMORY_REGION, &slot) < 0 ||
+	    ioctl(vm.fd, KVM_SET_USER_MEMORY_REGION, &smm) < 0 || ioctl(vm.fd, KVM_SET_USER_MEMORY_REGION, &top) < 0)
 		unsupported("a VM cannot be set up: %s", strerror(errno));
 }
 
@@ -947,7 +974,7 @@ static int create_vcpu(u32 id, const char *features)
 	memset(v, 0, sizeof(*v));
 	v->id = id;
 	v->fd = fd;
-	v->block = vm.nr * BLOCK;
+	v->block = v->home = vm.nr * BLOCK;
 	v->run = mmap(NULL, ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	snprintf(v->features, sizeof(v->features), "%s", features);
 	vm.nr++;
@@ -955,11 +982,12 @@ static int create_vcpu(u32 id, const char *features)
 		unsupported("KVM_SET_CPUID2: %s", strerror(errno));
 	if (nested && set_msr(v, 0x3a, 5) != 1)
 		unsupported("VMX cannot be enabled");
-	if (set_msr(v, 0x9e, v->block + SMBASE) != 1)
+	if (set_msr(v, 0x9e, v->home + SMBASE) != 1)
 		unsupported("SMBASE cannot be set");
 	if (id)
 		ioctl(fd, KVM_SET_MP_STATE, &runnable);
-	lay_out(v);
+	if (!vm.moved)
+		lay_out(v);
 	set_registers(v);
 	return 0;
 }
@@ -1086,64 +1114,231 @@ static int set_filter(const char *line)
 	return ret;
 }
 
-static struct saved *the_state(const char *name, bool make)
+static struct place *the_state(const char *name, bool make)
 {
 	u32 i;
 
 	for (i = 0; i < 8; i++)
 		if (states[i].used && !strcmp(states[i].name, name))
-			return &states[i];
+			return &states[i].place;
 	for (i = 0; make && i < 8; i++) {
 		if (!states[i].used) {
 			states[i].used = true;
 			snprintf(states[i].name, sizeof(states[i].name), "%s", name);
-			states[i].state = calloc(1, 16384);
-			return &states[i];
+			return &states[i].place;
 		}
 	}
 	unsupported("no nested state of that name");
 	return NULL;
 }
 
-/* Everything about where a vCPU is, but for the MSRs. */
-static int save_state(struct vcpu *v, struct saved *s)
+static int save_place(struct vcpu *v, struct place *p)
 {
-	s->state->size = 16384;
-	ioctl(v->fd, KVM_GET_SREGS, &s->sregs);
-	ioctl(v->fd, KVM_GET_REGS, &s->regs);
-	ioctl(v->fd, KVM_GET_VCPU_EVENTS, &s->events);
-	s->port = v->port;
-	s->vmx = v->vmx;
-	s->launched = v->launched;
-	s->exit_store = v->stores;
-	return ioctl(v->fd, KVM_GET_NESTED_STATE, s->state);
+	if (!p->state)
+		p->state = calloc(1, 16384);
+	p->state->size = 16384;
+	ioctl(v->fd, KVM_GET_SREGS, &p->sregs);
+	ioctl(v->fd, KVM_GET_REGS, &p->regs);
+	ioctl(v->fd, KVM_GET_VCPU_EVENTS, &p->events);
+	p->port = v->port;
+	p->block = v->block;
+	p->vmx = v->vmx;
+	p->launched = v->launched;
+	p->stores = v->stores;
+	return ioctl(v->fd, KVM_GET_NESTED_STATE, p->state);
 }
 
-/* KVM_SET_NESTED_STATE; a saved L2 takes its general registers along. */
-static int restore_state(struct vcpu *v, struct saved *s, int run_pending)
+/* The events that are saved with a nested state: SMM and a pending INIT. */
+static void restore_events(struct vcpu *v, const struct place *p)
 {
-	u16 flags = s->state->flags;
+	struct kvm_vcpu_events events = p->events;
+
+	events.flags = KVM_VCPUEVENT_VALID_SMM;
+	ioctl(v->fd, KVM_SET_VCPU_EVENTS, &events);
+}
+
+/* KVM_SET_NESTED_STATE, and the registers of the level that it leads to. */
+static int restore_place(struct vcpu *v, struct place *p, int run_pending)
+{
+	u16 flags = p->state->flags;
+	struct kvm_vcpu_events now;
+	u32 was = v->port;
 	int ret;
 
 	if (run_pending >= 0) {
-		s->state->flags &= ~KVM_STATE_NESTED_RUN_PENDING;
+		p->state->flags &= ~KVM_STATE_NESTED_RUN_PENDING;
 		if (run_pending)
-			s->state->flags |= KVM_STATE_NESTED_RUN_PENDING;
+			p->state->flags |= KVM_STATE_NESTED_RUN_PENDING;
 	}
-	ret = ioctl(v->fd, KVM_SET_NESTED_STATE, s->state);
-	s->state->flags = flags;
+	ioctl(v->fd, KVM_GET_VCPU_EVENTS, &now);
+	if (now.smi.smm != p->events.smi.smm || now.smi.latched_init != p->events.smi.latched_init)
+		restore_events(v, p);
+	ret = nested ? ioctl(v->fd, KVM_SET_NESTED_STATE, p->state) : p->vmx ? (errno = EINVAL, -1) : 0;
+	p->state->flags = flags;
 	if (ret < 0)
 		return ret;
+	v->block = p->block;
+	v->vmx = p->vmx;
+	v->launched = p->launched;
+	v->stores = p->stores;
 	command(v, PORT_L1)->op = NOP;
 	command(v, PORT_L2)->op = NOP;
-	if (s->port == PORT_L2)
-		ioctl(v->fd, KVM_SET_REGS, &s->regs);
-	if (v->port != PORT_L1 || s->port == PORT_L2)
+	if (p->port == PORT_SMM) {
+		ioctl(v->fd, KVM_SET_SREGS, &p->sregs);
+		ioctl(v->fd, KVM_SET_REGS, &p->regs);
 		v->port = 0;
-	v->vmx = s->vmx;
-	v->launched = s->launched;
-	v->stores = s->exit_store;
+	} else if (p->port == PORT_L2) {
+		ioctl(v->fd, KVM_SET_REGS, &p->regs);
+		v->port = 0;
+	} else if (was != PORT_L1) {
+		set_registers(v);
+	}
 	return 0;
+}
+
+/* ---- a move -------------------------------------------------------------------------------------------- */
+
+static void reload(const char *wanted);
+static void set_posted(const char *bits);
+static void close_fds(void);
+static void open_vm(u8 *memory, u8 *reset);
+static int create_vcpu(u32 id, const char *features);
+
+static const u32 feature_msrs[] = { MSR_ARCH_CAPABILITIES, 0x50000000, 0x50000001 };
+
+static int force(int fd, u64 mask, u64 value)
+{
+	struct kvm_enable_cap enable = { .cap = CAP_FORCE_SPEC_CTRL, .args = { mask, value } };
+
+	return ioctl(fd, KVM_ENABLE_CAP, &enable);
+}
+
+/* The MSRs in @list one by one; the first that is refused, or 0. */
+static u32 set_all(struct vcpu *v, const struct list *list)
+{
+	u32 i;
+
+	for (i = 0; i < list->count; i++)
+		if (set_msr(v, list->msr[i], list->value[i]) != 1)
+			return list->msr[i];
+	return 0;
+}
+
+static u32 get_all(struct vcpu *v, struct list *list)
+{
+	u32 i;
+
+	for (i = 0; i < list->count; i++)
+		if (get_msr(v, list->msr[i], &list->value[i]) != 1)
+			return list->msr[i];
+	return 0;
+}
+
+/* The whole VM goes to a new one, of the same module or of one that is loaded anew; in the order of vmm/migration.py. */
+static void migrate(const char *line)
+{
+	static struct vm old;
+	static struct place places[MAX_VCPUS];
+	static struct list features[MAX_VCPUS], state[MAX_VCPUS];
+	bool nested_first = strcmp(word(line, "order"), "msrs-first"), keep = strcmp(word(line, "force"), "drop");
+	bool anew = strcmp(parameters, destination);
+	struct kvm_enable_cap reasons = { .cap = KVM_CAP_X86_USER_SPACE_MSR, .args = { vm.reasons } };
+	u32 refused = 0, i, j;
+	int failed = 0;
+
+	for (i = 0; i < vm.nr; i++) {
+		struct vcpu *v = &vm.vcpus[i];
+
+		save_place(v, &places[i]);
+		features[i].count = 3;
+		for (j = 0; j < 3; j++)
+			features[i].msr[j] = feature_msrs[j];
+		if (get_all(v, &features[i]))
+			unsupported("a feature MSR cannot be read");
+		state[i] = msr_list(has_word(line, "msrs") ? word(line, "msrs") : "0x48,0x50000002");
+		if (!refused)
+			refused = get_all(v, &state[i]);
+	}
+	old = vm;
+	if (anew) {
+		close_fds();
+		reload(destination);
+		set_posted(posted);
+	}
+	open_vm(old.memory, old.reset);
+
+	if (keep && (old.mask || old.value)) {
+		failed = force(vm.fd, old.mask, old.value);
+		vm.mask = old.mask;
+		vm.value = old.value;
+	}
+	if (!failed)
+		failed = ioctl(vm.fd, KVM_ENABLE_CAP, &reasons);
+	vm.reasons = old.reasons;
+	vm.filter = old.filter;
+	memcpy(vm.bitmaps, old.bitmaps, sizeof(vm.bitmaps));
+	for (i = 0; i < 16; i++)
+		vm.filter.ranges[i].bitmap = vm.filter.ranges[i].nmsrs ? vm.bitmaps[i] : NULL;
+	if (!failed)
+		failed = ioctl(vm.fd, KVM_X86_SET_MSR_FILTER, &vm.filter);
+	for (i = 0; !failed && i < old.nr; i++)
+		failed = create_vcpu(old.vcpus[i].id, old.vcpus[i].features);
+
+	for (i = 0; !failed && !refused && i < old.nr; i++) {
+		struct vcpu *v = &vm.vcpus[i], *from = &old.vcpus[i];
+		struct kvm_mp_state runnable = { KVM_MP_STATE_RUNNABLE };
+
+		v->own_pair = from->own_pair;
+		v->own_mask = from->own_mask;
+		v->own_value = from->own_value;
+		if (keep && v->own_pair && (v->own_mask != vm.mask || v->own_value != vm.value))
+			failed = force(v->fd, v->own_mask, v->own_value);
+		if (!keep)
+			v->own_pair = false;
+		if (!failed)
+			refused = set_all(v, &features[i]);
+		if (failed || refused)
+			break;
+		restore_events(v, &places[i]);
+		ioctl(v->fd, KVM_SET_MP_STATE, &runnable);
+		ioctl(v->fd, KVM_SET_SREGS, &places[i].sregs);
+		ioctl(v->fd, KVM_SET_REGS, &places[i].regs);
+		v->port = 0;
+		if (!nested_first)
+			refused = set_all(v, &state[i]);
+		if (!refused)
+			failed = restore_place(v, &places[i], -1);
+		if (!places[i].port)
+			set_registers(v);
+		else
+			v->port = 0;
+		if (!failed && nested_first)
+			refused = set_all(v, &state[i]);
+	}
+
+	if (!failed && !refused) {
+		if (!anew) {
+			struct vm new = vm;
+
+			vm = old;
+			close_fds();
+			vm = new;
+		}
+		say("ok");
+		return;
+	}
+	i = errno;
+	close_fds();
+	vm = old;
+	if (anew) {
+		vm.nr = vm.fd = 0;
+		unsupported("a refused move to a module that is loaded anew");
+	}
+	errno = i;
+	if (failed)
+		answer_ret(failed);
+	else
+		say("refused=0x%x", refused);
 }
 
 static void observe(const char *line)
@@ -1264,16 +1459,15 @@ static void perform_step(const char *line, const char *rest)
 		reset_vcpu(line);
 	} else if (!strcmp(op, "get_nested_state")) {
 		v = the_vcpu(line);
-		answer_ret(save_state(v, the_state(word(line, "state"), true)));
+		answer_ret(save_place(v, the_state(word(line, "state"), true)));
 	} else if (!strcmp(op, "set_nested_state")) {
-		struct saved *s = the_state(word(line, "state"), false);
-		int ret;
+		struct place *place = the_state(word(line, "state"), false);
 
 		v = the_vcpu(line);
-		if (s->events.smi.smm || s->port == PORT_SMM)
-			unsupported("a saved state in SMM");
-		ret = restore_state(v, s, has_word(line, "run_pending") ? !strcmp(word(line, "run_pending"), "true") : -1);
-		answer_ret(ret);
+		answer_ret(restore_place(v, place, has_word(line, "run_pending") ?
+					 !strcmp(word(line, "run_pending"), "true") : -1));
+	} else if (!strcmp(op, "migrate")) {
+		migrate(line);
 	} else if (!strcmp(op, "rdmsr") || !strcmp(op, "wrmsr")) {
 		u32 port;
 
@@ -1321,17 +1515,16 @@ static int load_module(const char *path, const char *parameters)
 	return ret;
 }
 
-static void reload(const char *parameters)
+static void reload(const char *wanted)
 {
-	close_vm();
 	if (kvm > 0)
 		close(kvm);
 	syscall(SYS_delete_module, "kvm_intel", 0);
-	if (load_module("/kvm-intel.ko", parameters))
+	if (load_module("/kvm-intel.ko", wanted))
 		say("# kvm_intel does not load\n");
+	snprintf(parameters, sizeof(parameters), "%s", wanted);
 	nested = !strstr(parameters, "nested=0");
 	kvm = open("/dev/kvm", O_RDWR);
-	say("# kvm_intel %s\n", parameters);
 }
 
 static void set_posted(const char *bits)
@@ -1341,7 +1534,6 @@ static void set_posted(const char *bits)
 	if (fd < 0 || write(fd, bits, strlen(bits)) < 0)
 		say("# as_posted: %s\n", strerror(errno));
 	close(fd);
-	say("# as_posted %s\n", bits);
 }
 
 static char *whole(const char *path)
@@ -1386,11 +1578,16 @@ int main(void)
 			break;
 		*next++ = 0;
 		if (!strncmp(line, "#param ", 7)) {
-			reload(line + 7);
+			close_vm();
+			snprintf(load, sizeof(load), "%s", line + 7);
+			reload(load);
 			say("# host 0x48 %llx 0x10a %llx\n", (unsigned long long)rdmsr_host(0x48), (unsigned long long)rdmsr_host(0x10a));
 		} else if (!strncmp(line, "#posted ", 8)) {
 			close_vm();
-			set_posted(line + 8);
+			snprintf(posted, sizeof(posted), "%s", line + 8);
+			set_posted(posted);
+		} else if (!strncmp(line, "#to ", 4)) {
+			snprintf(destination, sizeof(destination), "%s", line + 4);
 		} else if (!strncmp(line, "#id ", 4)) {
 			say("%s\n", line);
 		} else if (!strncmp(line, "op=begin ", 9)) {
@@ -1399,8 +1596,12 @@ int main(void)
 			over = false;
 			close_vm();
 			for (i = 0; i < 8; i++) {
-				free(states[i].state);
+				free(states[i].place.state);
 				memset(&states[i], 0, sizeof(states[i]));
+			}
+			if (strcmp(parameters, load)) {
+				reload(load);
+				set_posted(posted);
 			}
 			snprintf(host_features, sizeof(host_features), "%s", word(line, "host.features"));
 			if (setjmp(give_up)) {
@@ -1408,7 +1609,7 @@ int main(void)
 				say("unsupported=%s\n", why);
 				continue;
 			}
-			create_vm();
+			open_vm(NULL, NULL);
 			say("observes=*\n");
 		} else if (!strncmp(line, "op=", 3)) {
 			if (over) {
