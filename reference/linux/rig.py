@@ -34,6 +34,7 @@ from specctrl.targets.guests import GuestsAbove
 from specctrl.targets.plain import decode, encode
 from specctrl.words import is_subset, merge
 
+HISTORIES = Path(__file__).parent / "histories"  # of the rig's own: no published vectors
 BOCHS_WRITABLE = 0x5FF
 MODELLED = 1 << 63 | 1 << 20 | 1 << 19  # of IA32_ARCH_CAPABILITIES; a real one has more
 
@@ -222,6 +223,8 @@ def cannot_show(scenario: Scenario) -> str:
                 return to
             if to[0] != where[0]:
                 return "a move to a host that needs another boot"
+            if not resolve_host(step.args["to"]).nested and any(each.op == "smi" for each in scenario.steps):
+                return "the rig's guests run with CR4.VMXE, which RSM on a host without nested virtualization refuses"
     return ""
 
 
@@ -237,7 +240,7 @@ def batches(folder: Path, vectors: Path, only: str, taken: list[str]) -> None:
     """Write a batch and a command line for each boot, and the list of what cannot be shown."""
     wanted: dict[Boot, dict[Load, list[tuple[str, Scenario]]]] = {}
     not_shown: dict[str, str] = {}
-    for scenario in read([vectors]):
+    for scenario in read([vectors, HISTORIES]):
         if only and only not in scenario.id:
             continue
         reason = cannot_show(scenario)
@@ -246,9 +249,13 @@ def batches(folder: Path, vectors: Path, only: str, taken: list[str]) -> None:
             continue
         where = place(resolve_host(scenario.host))
         assert not isinstance(where, str)
-        boot, parameters = where
+        parameters = where[1]
         for away in runs_without(scenario, taken):
             posted = sum(OPERATIONS_AS_POSTED[name][0] for name in REPAIRS[away]) if away else 0
+            if any(seen.get("host_fault") for _, seen in history(scenario, away)):
+                boot = Boot(f"{where[0].name}-faults-{away}", where[0].append)  # such a boot ends with it
+            else:
+                boot = where[0]
             wanted.setdefault(boot, {}).setdefault(Load(parameters, posted), []).append((away, scenario))
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.batch"):
@@ -263,8 +270,11 @@ def batches(folder: Path, vectors: Path, only: str, taken: list[str]) -> None:
             lines.append(f"#posted {load.posted}")
             for away, scenario in loads[load]:
                 lines.append(f"#id {scenario.id} {away or '-'}")
+                steps = history(scenario, away)
+                if any(seen.get("host_fault") for _, seen in steps):
+                    lines.append("#fatal")
                 lines.append(batch_line(scenario))
-                for step, _ in history(scenario, away):
+                for step, _ in steps:
                     if step.op == "migrate":
                         to = place(resolve_host(step.args["to"]))
                         lines.append(f"#to {to[1]}")
@@ -281,16 +291,10 @@ def runs_without(scenario: Scenario, taken: list[str]) -> Iterator[str]:
     if scenario.profile == "spec":
         yield ""
         return
-    fatal = faults_the_host(scenario)
     defect = next((word.rstrip(":") for word in scenario.why.split() if word.startswith("D")), "")
     for away in ("", defect, "all"):
-        if (away in REPAIRS or not away) and (not fatal or not away) and (not taken or away in taken):
+        if (away in REPAIRS or not away) and (not taken or away in taken):
             yield away
-
-
-def faults_the_host(scenario: Scenario) -> bool:
-    """Whether the posted code makes the host's own WRMSR fault in it: that ends the boot."""
-    return any("host_fault" in step.expect for step in scenario.steps)
 
 
 def replace(path: Path, text: str) -> None:
@@ -355,7 +359,7 @@ def answers(text: str) -> Iterator[tuple[str, str, list[str]]]:
 
 def compare(folder: Path, vectors: Path, verbose: bool) -> dict[str, Any]:
     """Judge every boot's answers; returns the record."""
-    scenarios = {scenario.id: scenario for scenario in read([vectors])}
+    scenarios = {scenario.id: scenario for scenario in read([vectors, HISTORIES])}
     record: dict[str, Any] = {"scenarios": {}, "taken-away": {}}
     for file in sorted(folder.glob("*.answers")):
         for id, away, lines in answers(file.read_text(encoding="utf-8", errors="replace")):

@@ -31,6 +31,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 typedef uint64_t u64;
@@ -1552,10 +1553,39 @@ static char *whole(const char *path)
 	return text;
 }
 
+/* The kernel's log since it was last read: the lines of an oops that say what it was. */
+static bool host_faulted(void)
+{
+	static int log = -1;
+	char text[8192];
+	bool fault = false, entry = false;
+	ssize_t n;
+
+	if (log < 0)
+		log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
+	for (;;) {
+		n = read(log, text, sizeof(text) - 1);
+		if (n < 0 && errno == EPIPE)
+			continue;
+		if (n <= 0)
+			break;
+		text[n] = 0;
+		if (strstr(text, "general protection fault")) {
+			fault = true;
+			say("# %s", strchr(text, ';') + 1);
+		}
+		if (fault && strstr(text, "RIP: ") && strstr(text, "__vmx_vcpu_run")) {
+			entry = true;
+			say("# %s", strchr(text, ';') + 1);
+		}
+	}
+	return fault && entry;
+}
+
 int main(void)
 {
 	static char *batch, *line, *next;	/* static: longjmp() leaves them as they are */
-	static bool over = true;
+	static bool over = true, fatal;
 	struct sigaction on_alarm = { .sa_handler = alarmed };
 
 	iopl(3);
@@ -1589,7 +1619,27 @@ int main(void)
 		} else if (!strncmp(line, "#to ", 4)) {
 			snprintf(destination, sizeof(destination), "%s", line + 4);
 		} else if (!strncmp(line, "#id ", 4)) {
+			if (fatal)
+				_exit(0);
 			say("%s\n", line);
+		} else if (!strcmp(line, "#fatal")) {
+			/* A process of its own, which the kernel's own fault will end. */
+			pid_t child = fork();
+			bool fault = false;
+			int turns;
+
+			if (!child) {
+				fatal = true;
+				continue;
+			}
+			for (turns = 0; turns < 100 && !fault; turns++) {
+				usleep(100000);
+				fault = host_faulted();
+				if (waitpid(child, NULL, WNOHANG))
+					break;
+			}
+			say(fault || host_faulted() ? "host_fault=#GP\n" : "unsupported=the host did not fault\n");
+			break;		/* KVM cannot be used any more */
 		} else if (!strncmp(line, "op=begin ", 9)) {
 			u32 i;
 
@@ -1625,6 +1675,8 @@ int main(void)
 			say("\n");
 		}
 	}
+	if (fatal)
+		_exit(0);
 	say("# ends\n");
 	sync();
 	reboot(RB_POWER_OFF);
