@@ -698,6 +698,19 @@ static u32 vmcs12_table(struct vcpu *v, bool use_bitmap)
 	return ((u64 *)row - start) / 2;
 }
 
+/*
+ * An INIT that is pending as L2 is entered goes to L1 before L2's first instruction: KVM asks for an exit at once.  Bochs lets L2
+ * execute up to its OUT all the same, so L2 is let run once more.
+ */
+static void late_init(struct vcpu *v)
+{
+	struct kvm_vcpu_events events;
+
+	ioctl(v->fd, KVM_GET_VCPU_EVENTS, &events);
+	if (v->port == PORT_L2 && events.smi.latched_init)
+		perform(v, NOP, 0, 0);
+}
+
 /* Lists of this nested_enter, and of the nested_exit that ends it: both must be in the VMCS now. */
 static void nested_enter(const char *line, const char *rest)
 {
@@ -760,6 +773,10 @@ static void nested_enter(const char *line, const char *rest)
 	c->launched = v->launched;
 	ended = perform(v, VMENTER, 0, 0);
 	v->vmx = true;
+	if (!ended)
+		late_init(v);
+	if (v->shut_down)
+		ended = 2;
 	if (ended == 1)
 		unsupported("an MSR exit at VM entry");
 	if (ended == 2) {
@@ -900,6 +917,10 @@ static void rsm(const char *line)
 	command(v, PORT_L1)->op = NOP;
 	command(v, PORT_L2)->op = NOP;
 	ended = perform(v, RSM, 0, 0);
+	if (!ended)
+		late_init(v);
+	if (v->shut_down)
+		ended = 2;
 	if (ended == 2) {
 		say("abort=true");
 		return;
