@@ -1,4 +1,4 @@
-"""The machine for the series in a real kernel, as far as it needs no kernel: what is expected, and how answers are judged."""
+"""The machine for the series in a real kernel, as far as it needs no kernel: expectations, judging, choosing."""
 
 import re
 import sys
