@@ -112,5 +112,5 @@ class TestChoosing:
         from specctrl.parts import resolve_host
 
         assert place(resolve_host("ice-lake-server")) == (
-            Boot("clearcpuid-rrsba_ctrl-bhi_ctrl", "clearcpuid=rrsba_ctrl,bhi_ctrl"),
+            Boot("clearcpuid-363-674", "clearcpuid=363,674"),
             "enable_apicv=0 arch_capabilities_or=0x0 no_spec_ctrl_virt=1")

@@ -39,10 +39,11 @@ class Load:
     posted: int
 
 
-HIDDEN_BY = {
-    "STIBP": "stibp,intel_stibp", "SSBD": "ssbd,spec_ctrl_ssbd", "RRSBA_CTRL": "rrsba_ctrl", "BHI_CTRL": "bhi_ctrl",
-}
-"""What KVM asks of the host, and the names under which Linux can be told that the processor lacks it."""
+HIDDEN_BY = {"STIBP": "stibp,603", "SSBD": "ssbd,607", "RRSBA_CTRL": "363", "BHI_CTRL": "674"}
+"""What KVM asks of the host, and how Linux is told by ``clearcpuid=`` that the processor lacks it.
+
+A flag without a name there is a number: 32 times its word in the kernel's cpufeatures.h, plus its bit.
+"""
 
 
 def place(host: Any) -> tuple[Boot, str] | str:
