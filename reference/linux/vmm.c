@@ -217,7 +217,7 @@ struct place {
 	struct kvm_sregs sregs;
 	struct kvm_regs regs;
 	struct kvm_vcpu_events events;
-	u32 port, block;
+	u32 port, block, home;
 	bool vmx, launched;
 	struct list stores;
 };
@@ -903,7 +903,9 @@ static void smi(const char *line)
 	command(v, v->port)->op = NOP;
 	if (ioctl(v->fd, KVM_SMI, 0) < 0)
 		unsupported("KVM_SMI: %s", strerror(errno));
-	if (run(v) || v->port != PORT_SMM)
+	if (!run(v) && v->port != PORT_SMM)
+		perform(v, NOP, 0, 0);		/* late, as an INIT may be */
+	if (v->port != PORT_SMM)
 		unsupported("the SMI does not come to SMM: port %x", v->port);
 	say("ok");
 }
@@ -1164,6 +1166,7 @@ static int save_place(struct vcpu *v, struct place *p)
 	ioctl(v->fd, KVM_GET_VCPU_EVENTS, &p->events);
 	p->port = v->port;
 	p->block = v->block;
+	p->home = v->home;
 	p->vmx = v->vmx;
 	p->launched = v->launched;
 	p->stores = v->stores;
@@ -1206,6 +1209,8 @@ static int restore_place(struct vcpu *v, struct place *p, int run_pending)
 	command(v, PORT_L1)->op = NOP;
 	command(v, PORT_L2)->op = NOP;
 	if (p->port == PORT_SMM) {
+		v->home = p->home;		/* SMM goes on where it was saved, and RSM reads there */
+		set_msr(v, 0x9e, v->home + SMBASE);
 		ioctl(v->fd, KVM_SET_SREGS, &p->sregs);
 		ioctl(v->fd, KVM_SET_REGS, &p->regs);
 		v->port = 0;
