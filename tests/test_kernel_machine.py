@@ -98,6 +98,21 @@ class TestJudging:
         assert self.judge("ret=0", "unsupported=no such thing")["outcome"] == "not shown"
 
 
+    def test_a_known_difference_that_is_gone_fails(self) -> None:
+        from judging import KNOWN, declared
+
+        id = next(iter(KNOWN))
+        assert declared(id, {"outcome": "differs", "why": "so"})["outcome"] == "known difference"
+        assert declared(id, {"outcome": "equal"})["outcome"] == "differs"
+        assert declared("another", {"outcome": "equal"}) == {"outcome": "equal"}
+
+    def test_known_differences_are_of_published_scenarios(self) -> None:
+        from judging import KNOWN
+
+        published = {each.id for each in read([FOLDER.parents[1] / "vectors"])}
+        assert set(KNOWN) - published == set()
+
+
 class TestChoosing:
     def test_one_boot_is_one_host(self) -> None:
         from rig import cannot_show

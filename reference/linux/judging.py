@@ -28,7 +28,7 @@ KNOWN = {
         "vcpu_enter_guest merges L2's bitmap (KVM_REQ_GET_NESTED_STATE_PAGES) before it takes over a new MSR filter "
         "(KVM_REQ_RECALC_INTERCEPTS): L2 goes on with the old one until its next entry",
     **dict.fromkeys(("kvm-abi.msrs.feature", "virt.feature-msrs"),
-        "KVM_GET_MSRS on /dev/kvm answers 0 for any MSR that KVM lists (kvm_do_msr_access), not for feature MSRs alone"),
+        "KVM_GET_MSRS on /dev/kvm answers 0 for any MSR that KVM lists, no feature MSR alone (kvm_do_msr_access)"),
     **dict.fromkeys((
         "gen.rdmsr-report.smm.control.free.exits-inval.7c5fca5c",
         "gen.reply-msr-exit.smm.control.free.faults.4484e4fc",
