@@ -9,41 +9,28 @@ A repair taken away is a few of the variant's operations as the ten patches have
 from collections.abc import Mapping
 from typing import Any
 
-from specctrl.kvm.variant import Variant
-from specctrl.kvm.vcpu import Vcpu
-from specctrl.machine import VARIANTS, Machine
-from specctrl.outcomes import VmExit
-from specctrl.posted import PostedVcpu
-from specctrl.processor import LogicalProcessor, Vmcs
+from specctrl.model.kvm.variant import Variant
+from specctrl.model.kvm.vcpu import Vcpu
+from specctrl.model.posted import PostedVcpu
+from specctrl.model.variants import VARIANTS
+from specctrl.model.words import is_subset
 from specctrl.scenario import Scenario
+from specctrl.scenario.machine import Machine
 from specctrl.scenario.reading import Step
-from specctrl.targets.guests import GuestsAbove
-from specctrl.words import is_subset, merge
-
-BOCHS_WRITABLE = 0x5FF
+from specctrl.targets.bochs.deviations import WRITABLE, ShadowStays
+from specctrl.targets.guest_kernels import GuestsAbove
 
 
-class BochsProcessor(LogicalProcessor):
-    """A logical processor of Bochs 3.0 (cpu/msr.cc): two deviations from the manual as this specification reads it."""
-
-    __slots__ = ()
+class BochsProcessor(ShadowStays):
+    """A logical processor with the deviations that are declared of Bochs."""
 
     def accepts(self, value: int) -> bool:
-        """Exactly 0x5FF."""
-        return bool(self.has_spec_ctrl and is_subset(value, BOCHS_WRITABLE))
-
-    def wrmsr_in_guest(self, vmcs: Vmcs, source: int) -> None:
-        """As the manual has it, but that the SHADOW field stays as it was."""
-        if vmcs.write_intercepted:
-            raise VmExit
-        if not vmcs.virtualize_spec_ctrl:
-            self.wrmsr(source)
-            return
-        self.wrmsr(merge(source, vmcs.spec_ctrl_mask, self.spec_ctrl))
+        """Exactly 0x5FF, whatever CPUID says."""
+        return bool(self.has_spec_ctrl and is_subset(value, WRITABLE))
 
 
 OPERATIONS_AS_POSTED: dict[str, tuple[int, tuple[str, ...]]] = {
-    "save": (1 << 0, ("save_spec_ctrl",)),
+    "save": (1 << 0, ("save_spec_ctrl", "restore_host_spec_ctrl")),
     "load_vmcs": (1 << 1, ("load_vmcs", "set_nested_state")),
     "abandon": (1 << 2, ("abandon_entry",)),
     "interception": (1 << 3, ("update_interception",)),
@@ -54,15 +41,16 @@ OPERATIONS_AS_POSTED: dict[str, tuple[int, tuple[str, ...]]] = {
     "shows_enumeration": (1 << 8, ("shows_enumeration",)),
     "shows_mitigation_ctrl": (1 << 9, ("shows_mitigation_ctrl",)),
     "report": (1 << 10, ("write_mitigation_ctrl",)),
+    "entry": (1 << 11, ("register_is_saved",)),
 }
 """The bits of the test-only parameter ``as_posted``, and the methods of the posted variant that they stand for."""
 
 REPAIRS: dict[str, tuple[str, ...]] = {
-    "D1": ("save", "load_vmcs", "report"),
-    "D2": ("write",),
+    "D1": ("save", "entry", "load_vmcs", "report"),
+    "D2": ("write", "save", "entry"),
     "D4": ("load_vmcs",),
-    "D5": ("abandon", "save"),
-    "D7": ("save", "load_vmcs", "report"),
+    "D5": ("abandon", "save", "entry"),
+    "D7": ("save", "entry", "load_vmcs", "report"),
     "D8": ("write",),
     "D9": ("init",),
     "D10": ("shows_enumeration", "shows_mitigation_ctrl", "report"),

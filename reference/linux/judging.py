@@ -11,9 +11,9 @@ from typing import Any
 from expected import history
 
 from specctrl.scenario import Scenario, read
+from specctrl.scenario.format import OUTCOMES, SETS, SHOWS
 from specctrl.scenario.reading import Step
 from specctrl.scenario.running import TargetFailed, differences, normalised, written
-from specctrl.scenario.table import OUTCOMES, SETS, SHOWS
 from specctrl.targets.plain import decode, encode
 
 HISTORIES = Path(__file__).parent / "histories"  # of the machine's own: no published vectors

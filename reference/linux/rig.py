@@ -17,9 +17,9 @@ from typing import Any
 from expected import OPERATIONS_AS_POSTED, REPAIRS, history
 from judging import HISTORIES, compare, identity, replay, summary
 
-from specctrl.parts import resolve_host
+from specctrl.model.parts import resolve_host
 from specctrl.scenario import Scenario, read
-from specctrl.scenario.table import HOST
+from specctrl.scenario.format import HOST
 from specctrl.targets.plain import encode
 
 

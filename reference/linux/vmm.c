@@ -446,8 +446,11 @@ static struct kvm_cpuid2 *guest_cpuid(const char *features)
 			if (in_list(features, bits[j].name))
 				e->edx |= bits[j].edx;
 		}
-		if (e->function == 0x80000008)
+		if (e->function == 0x80000008) {
 			e->ebx &= ~(1u << 12 | 1u << 14 | 1u << 15 | 1u << 24 | 1u << 25);
+			e->ebx |= in_list(features, "AMD_IBRS") << 14 | in_list(features, "AMD_STIBP") << 15 |
+				  in_list(features, "AMD_SSBD") << 24;
+		}
 		if (e->function == 1 && nested)
 			e->ecx |= 1 << 5;
 	}

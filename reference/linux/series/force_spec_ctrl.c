@@ -14,6 +14,7 @@
 #include <linux/kvm_host.h>
 
 #include <asm/msr-index.h>
+#include <asm/nospec-branch.h>
 #include <asm/vmx.h>
 
 #include "cpuid.h"
@@ -249,24 +250,47 @@ void force_spec_ctrl_load_vmcs(struct kvm_vcpu *vcpu)
 /* ---- IA32_SPEC_CTRL ------------------------------------------------------ */
 
 /*
- * After a VM-Exit: take over what the guest may have written without one.  The
- * assembly code has read the MSR into vmx->spec_ctrl under the same condition.
+ * Before VM-Enter: the assembly code writes the MSR only if the value differs
+ * from the host's variable, which may be wrong about the MSR, e.g. after S3.
  *
+ * rule: entry.by-register
+ */
+void force_spec_ctrl_before_entry(struct kvm_vcpu *vcpu)
+{
+	u64 saved = to_vmx(vcpu)->spec_ctrl, held;
+
+	if (!cpu_feature_enabled(X86_FEATURE_MSR_SPEC_CTRL) ||
+	    saved != this_cpu_read(x86_spec_ctrl_current))
+		return;
+
+	rdmsrq(MSR_IA32_SPEC_CTRL, held);
+	if (held != saved)
+		wrmsrq(MSR_IA32_SPEC_CTRL, saved);
+}
+
+/*
+ * After a VM-Exit: take over what the guest may have written without one.  The
+ * assembly code has read the MSR into vmx->spec_ctrl under the same condition,
+ * and has compared that with the host's value.
+ *
+ * rule: exit.saved-from-view
  * rule: exit.saved-is-hardware
  * rule: exit.view-taken
  */
 void force_spec_ctrl_after_exit(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
+	struct force_spec_ctrl *force = &vmx->force_spec_ctrl;
 
 	if (!cpu_feature_enabled(X86_FEATURE_MSR_SPEC_CTRL) ||
 	    vmx_msr_write_intercepted(vmx, MSR_IA32_SPEC_CTRL))
 		return;
 
 	if (cpu_has_spec_ctrl_virt())
-		vmx->force_spec_ctrl.guest_view = vmcs_read64(IA32_SPEC_CTRL_SHADOW);
+		force->guest_view = vmcs_read64(IA32_SPEC_CTRL_SHADOW);
 	else
-		vmx->force_spec_ctrl.guest_view = vmx->spec_ctrl;
+		force->guest_view = vmx->spec_ctrl;
+	vmx->spec_ctrl = merge(force->guest_view, force->mask, force->value);
 }
 
 /* rule: access.read.view */

@@ -29,6 +29,7 @@ struct force_spec_ctrl {
 void force_spec_ctrl_hardware_setup(void);
 void force_spec_ctrl_reset(struct kvm_vcpu *vcpu, bool init_event);
 bool force_spec_ctrl_passes_through(struct kvm_vcpu *vcpu);
+void force_spec_ctrl_before_entry(struct kvm_vcpu *vcpu);
 void force_spec_ctrl_after_exit(struct kvm_vcpu *vcpu);
 u64 force_spec_ctrl_read(struct kvm_vcpu *vcpu);
 int force_spec_ctrl_write(struct kvm_vcpu *vcpu, u64 data);
