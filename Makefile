@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: html edition test browser-test serve bench second-opinion clean help
+.PHONY: html edition test browser-test kernel-test serve bench second-opinion clean help
 
 PYTHON ?= $(shell for python in python3.11 python3; do \
 	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -48,6 +48,9 @@ bench: $(STAMP) ## measure, and print the figures
 
 second-opinion: $(STAMP) ## explore a fragment with TLC too (needs java and a network), and compare
 	@$(BIN)/python bench/tla/compare.py
+
+kernel-test: ## the series in a real kernel on Bochs, as root, from packages; no part of test
+	reference/linux/run
 
 clean: ## remove everything that was built, .venv too
 	rm -rf $(VENV) _build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

@@ -1,0 +1,195 @@
+"""The answers of the test machine: compared with what must come of them, and replayed as an adapter."""
+
+import hashlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from expected import history
+
+from specctrl.scenario import Scenario, read
+from specctrl.scenario.format import OUTCOMES, SETS, SHOWS
+from specctrl.scenario.reading import Step
+from specctrl.scenario.running import TargetFailed, differences, normalised, written
+from specctrl.targets.plain import decode, encode
+
+HISTORIES = Path(__file__).parent / "histories"  # of the machine's own: no published vectors
+KNOWN = {
+    "kvm-abi.create-vcpu":
+        "KVM_MAX_VCPU_IDS is four times CONFIG_KVM_MAX_NR_VCPUS, which Debian has at 4096, not at the default of 1024",
+    "nested.state.not-nested":
+        "KVM_GET_NESTED_STATE is EINVAL where kvm_intel offers no nested virtualization (kvm_vcpu_ioctl)",
+    "nested.state.leaves-l2":
+        "KVM performs L1's VM-exit MSR-load list when it is forced to leave L2; the rule is the manual's",
+    "nested.state.bitmap-at-run":
+        "vcpu_enter_guest merges L2's bitmap (KVM_REQ_GET_NESTED_STATE_PAGES) before it takes over a new MSR filter "
+        "(KVM_REQ_RECALC_INTERCEPTS): L2 goes on with the old one until its next entry",
+    **dict.fromkeys(("kvm-abi.msrs.feature", "virt.feature-msrs"),
+        "KVM_GET_MSRS on /dev/kvm answers 0 for any MSR that KVM lists, no feature MSR alone (kvm_do_msr_access)"),
+    **dict.fromkeys((
+        "gen.rdmsr-report.smm.control.free.exits-inval.7c5fca5c",
+        "gen.reply-msr-exit.smm.control.free.faults.4484e4fc",
+        "gen.wrmsr-capabilities.level-2.control.free.exits-inval.2287276e",
+        "gen.wrmsr-capabilities.smm.control.free.exits-inval.a53e709f"),
+        "a refused access of IA32_ARCH_CAPABILITIES has the reason UNKNOWN, not INVAL: KVM_MSR_RET_UNSUPPORTED"),
+}
+"""Where this kernel differs from what is specified, and why; a scenario that no longer does fails."""
+UNASKED = "unsupported=this was not asked of the kernel"
+ABOVE = ("exposed", "overhead", "wrote", "host_fault")  # what no hypervisor shows
+MODELLED = 1 << 63 | 1 << 20 | 1 << 19  # of IA32_ARCH_CAPABILITIES; a real one has more
+
+
+def modelled(step: Step, seen: Mapping[str, Any]) -> dict[str, Any]:
+    """An observation with only the bits of IA32_ARCH_CAPABILITIES that are modelled."""
+    seen = dict(seen)
+    if step.op == "rdmsr" and step.args["msr"] == 0x10A and "value" in seen:
+        seen["value"] &= MODELLED
+    for key, asked in (("values", "msrs"), ("stored", "msr_store")):
+        if key in seen and asked in step.args:
+            pairs = zip(step.args[asked], seen[key], strict=False)
+            seen[key] = [value & MODELLED if msr == 0x10A else value for msr, value in pairs]
+    return seen
+
+
+def disagreement(step: Step, expected: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
+    """What of a step is not as the emulator says, or ""."""
+    expected, seen = modelled(step, expected), modelled(step, seen)
+    if "contains" in expected:
+        wrong = [hex(msr) for msr in expected["contains"] if msr not in seen.get("contains", ())]
+        wrong += [hex(msr) for msr in expected["lacks"] if msr in seen.get("contains", ())]
+        return f"the list differs in {', '.join(wrong)}" if wrong else ""
+    for key, value in expected.items():
+        if key in ("exposed", "overhead"):
+            continue
+        if key == "intercepted" and key not in seen:
+            continue  # L2's bitmap is merged when it next runs, and cannot be looked at before
+        if key not in seen:
+            return f"{key}: expected {value!r}, nothing was shown"
+        same = set(seen[key]) == set(value) if key in SETS else seen[key] == value
+        if not same:
+            return f"{key}: expected {value!r}, the kernel {seen[key]!r}"
+    for key in OUTCOMES:
+        if seen.get(key) not in (None, False) and expected.get(key) in (None, False):
+            return f"{key}: the kernel {seen[key]!r}, which is not expected"
+    return ""
+
+
+def answers(text: str) -> Iterator[tuple[str, str, list[str]]]:
+    """The scenarios of a boot's output: id, the repair taken away, and the answers."""
+    current: tuple[str, str, list[str]] | None = None
+    for line in text.splitlines():
+        if line.startswith("#id "):
+            if current:
+                yield current
+            _, id, away = line.split(" ")
+            current = (id, "" if away == "-" else away, [])
+        elif current and not line.startswith("#"):
+            current[2].append(line)
+    if current:
+        yield current
+
+
+def compare(folder: Path, vectors: Path, verbose: bool) -> dict[str, Any]:
+    """Judge every boot's answers; returns the record."""
+    scenarios = {scenario.id: scenario for scenario in read([vectors, HISTORIES])}
+    record: dict[str, Any] = {"scenarios": {}, "taken-away": {}}
+    for file in sorted(folder.glob("*.answers")):
+        for id, away, lines in answers(file.read_text(encoding="utf-8", errors="replace")):
+            verdict = declared(id, judge_one(scenarios[id], away, lines))
+            into = record["scenarios"] if scenarios[id].profile == "spec" else record["taken-away"].setdefault(id, {})
+            into[id if scenarios[id].profile == "spec" else away or "none"] = verdict
+            if verbose and verdict["outcome"] != "equal":
+                print(f"{id} {away}: {verdict['outcome']}: {verdict.get('why', '')}")
+    for id, reason in json.loads((folder / "not-shown.json").read_text(encoding="utf-8")).items():
+        record["scenarios"].setdefault(id, {"outcome": "not shown", "why": reason})
+    return record
+
+
+def replay(folder: Path) -> None:
+    """An adapter that answers from the boots' answers, in words: what was not asked there is unsupported.
+
+    ``specctrl run vectors --target 'cmd:python3 reference/linux/rig.py replay DIR' --plain``
+    """
+    asked: dict[str, list[tuple[list[str], list[str]]]] = {}
+    for file in sorted(folder.glob("*.answers")):
+        said = {(id, away): lines for id, away, lines in answers(file.read_text(encoding="utf-8", errors="replace"))}
+        for id, away, lines in answers(file.with_suffix(".batch").read_text(encoding="utf-8")):
+            if not away and (id, away) in said:
+                asked.setdefault(lines[0], []).append((lines, said[id, away]))
+    like: list[tuple[list[str], list[str]]] = []
+    at = 0
+    for line in sys.stdin:
+        question = line.rstrip("\n")
+        if question.startswith("op=begin "):
+            like, at = asked.get(question.partition(" assume.")[0], []), 0
+        else:
+            at += 1
+            like = [each for each in like if at < len(each[0]) and each[0][at] == question]
+        answer = next((each[1][at] for each in like if at < len(each[1])), UNASKED)
+        if question.startswith("op=begin ") and "unsupported" not in answer:
+            answer = "observes=" + ",".join(key for key in SHOWS if key not in ABOVE)
+        print(answer, flush=True)
+
+
+def declared(id: str, verdict: dict[str, Any]) -> dict[str, Any]:
+    """A verdict with the differences that are known taken into account."""
+    if id not in KNOWN or verdict["outcome"] == "not shown":
+        return verdict
+    if verdict["outcome"] == "differs":
+        return {**verdict, "outcome": "known difference", "because": KNOWN[id]}
+    return {**verdict, "outcome": "differs", "why": f"a known difference is not there: {KNOWN[id]}"}
+
+
+def judge_one(scenario: Scenario, away: str, lines: list[str]) -> dict[str, Any]:
+    """One scenario: equal, differs or not shown; and whether it is also what is published."""
+    steps = history(scenario, away)
+    published = away == "" and len(steps) == len(scenario.steps)
+    for index, (step, expected) in enumerate([(None, {}), *steps]):
+        if index >= len(lines):
+            return {"outcome": "differs", "step": index - 1, "why": "the machine stopped before it answered"}
+        line = lines[index]
+        if "unsupported=" in line:
+            why = line.partition("unsupported=")[2]
+            return {"outcome": "not shown", "step": index - 1, "why": why}
+        if step is None:
+            continue
+        try:
+            seen = normalised(decode(line))
+        except (ValueError, TargetFailed) as nonsense:
+            return {"outcome": "differs", "step": index - 1, "why": f"nonsense: {nonsense}: {line[:100]}"}
+        why = disagreement(step, normalised(written(expected)), seen)
+        if why:
+            return {"outcome": "differs", "step": index - 1, "why": f"{encode(step.message())}: {why}"}
+        if published:
+            written_step = scenario.steps[index - 1]
+            published = not differences(written_step, modelled(step, {**expected, **seen}))
+    return {"outcome": "equal", "published": bool(published), "steps": len(steps)}
+
+
+def summary(record: Mapping[str, Any]) -> str:
+    """The table."""
+    counts = Counter(verdict["outcome"] for verdict in record["scenarios"].values())
+    published = sum(bool(verdict.get("published")) for verdict in record["scenarios"].values())
+    performed = len(record["scenarios"]) - counts["not shown"]
+    lines = [f"performed {performed}, equal {counts['equal']} "
+             f"(as published, step by step: {published}), known differences {counts['known difference']}, "
+             f"differ {counts['differs']}, not shown {counts['not shown']}"]
+    for why, number in Counter(verdict["why"] for verdict in record["scenarios"].values()
+                               if verdict["outcome"] == "not shown").most_common():
+        lines.append(f"  not shown {number:4}: {why}")
+    for id, each in sorted(record["taken-away"].items()):
+        lines.append(f"  {id}: " + ", ".join(f"{away} {verdict['outcome']}" for away, verdict in each.items()))
+    return "\n".join(lines)
+
+
+def identity(vectors: Path) -> dict[str, str]:
+    """What the record is of: hashes of the series, of the rig and of the vectors."""
+    here = Path(__file__).parent
+    machine = [here / name for name in ("rig.py", "expected.py", "judging.py", "vmm.c")]
+    parts = {"series": sorted((here / "series").iterdir()), "machine": machine,
+             "vectors": sorted(vectors.glob("*/*.json"))}
+    return {name: hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+            for name, files in parts.items()}

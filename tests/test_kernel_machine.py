@@ -1,0 +1,132 @@
+"""The machine for the series in a real kernel, as far as it needs no kernel: expectations, judging, choosing."""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from specctrl.rules import load_rules
+from specctrl.scenario import Scenario, load, read
+
+FOLDER = Path(__file__).parents[1] / "reference" / "linux"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def found() -> Iterator[None]:
+    """The machine's modules can be imported."""
+    sys.path.insert(0, str(FOLDER))
+    yield
+    sys.path.remove(str(FOLDER))
+
+
+def scenario(*steps: dict[str, Any], host: Any = "sapphire-rapids", profile: str = "spec") -> Scenario:
+    return load({"schema": "specctrl/scenario/1", "id": "here", "host": host, "profile": profile, "steps": list(steps)})
+
+
+CREATE = {"op": "create_vcpu"}
+WRITE = {"op": "wrmsr", "msr": "IA32_SPEC_CTRL", "value": "0x1"}
+READ = {"op": "rdmsr", "msr": "IA32_SPEC_CTRL"}
+LOOK = {"op": "observe"}
+
+
+class TestSeries:
+    def test_names_rules_that_exist(self) -> None:
+        named = {name for file in (FOLDER / "series").iterdir()
+                 for name in re.findall(r"rule: ([a-z0-9.-]+)", file.read_text("utf-8"))}
+        assert len(named) > 40
+        assert named - set(load_rules()) == set()
+
+    def test_has_no_context_of_existing_files(self) -> None:
+        for file in (FOLDER / "series").glob("000*.diff"):
+            assert [line for line in file.read_text("utf-8").splitlines() if line.startswith(" ")] == [], file.name
+
+
+class TestExpected:
+    def test_second_write_leaves_the_shadow(self) -> None:
+        from expected import history
+
+        again = {**WRITE, "value": "0x5"}
+        assert history(scenario(CREATE, WRITE, again, READ), "")[-1][1] == {"value": 0x1}
+
+    def test_reserved_bits_are_bochs_own(self) -> None:
+        from expected import history
+
+        ddpd = {**WRITE, "value": "0x100"}  # sapphire-rapids has no DDPD_U
+        assert history(scenario(CREATE, ddpd), "")[-1][1] == {}
+        assert history(scenario(CREATE, {**WRITE, "value": "0x200"}), "")[-1][1] == {"fault": "#GP"}
+
+    def test_guest_is_left_after_each_instruction(self) -> None:
+        from expected import history
+
+        seen = history(scenario(CREATE, WRITE, {**WRITE, "value": "0x5"}, LOOK, host="ice-lake-server"), "")[-1][1]
+        assert seen["saved"] == 0x5
+
+    def test_every_repair_taken_away_shows_in_some_history_of_its_defect(self) -> None:
+        from expected import REPAIRS, history
+
+        seen = set()
+        for each in read([FOLDER.parents[1] / "vectors" / "defects", FOLDER / "histories"]):
+            defect = next((word.rstrip(":") for word in each.why.split() if word.startswith("D")), "")
+            if defect in REPAIRS and history(each, defect) != history(each, ""):
+                seen.add(defect)
+        assert seen == set(REPAIRS) - {"all"}
+
+
+class TestJudging:
+    def judge(self, *answers: str) -> dict[str, Any]:
+        from judging import judge_one
+
+        return judge_one(scenario(CREATE, WRITE, READ), "", ["observes=*", *answers])
+
+    def test_equal(self) -> None:
+        assert self.judge("ret=0", "ok", "value=0x1") == {"outcome": "equal", "published": True, "steps": 3}
+
+    @pytest.mark.parametrize("answers", [
+        ("ret=0", "ok", "value=0x5"),
+        ("ret=0", "fault=#GP", "value=0x1"),
+        ("ret=0", "ok", "ok"),
+        ("ret=0", "ok"),
+        ("errno=EINVAL", "ok", "value=0x1"),
+        ("ret=0", "nonsense", "value=0x1"),
+    ])
+    def test_differs(self, answers: tuple[str, ...]) -> None:
+        assert self.judge(*answers)["outcome"] == "differs"
+
+    def test_unsupported_is_not_shown(self) -> None:
+        assert self.judge("ret=0", "unsupported=no such thing")["outcome"] == "not shown"
+
+
+    def test_a_known_difference_that_is_gone_fails(self) -> None:
+        from judging import KNOWN, declared
+
+        id = next(iter(KNOWN))
+        assert declared(id, {"outcome": "differs", "why": "so"})["outcome"] == "known difference"
+        assert declared(id, {"outcome": "equal"})["outcome"] == "differs"
+        assert declared("another", {"outcome": "equal"}) == {"outcome": "equal"}
+
+    def test_known_differences_are_of_published_scenarios(self) -> None:
+        from judging import KNOWN
+
+        published = {each.id for each in read([FOLDER.parents[1] / "vectors"])}
+        assert set(KNOWN) - published == set()
+
+
+class TestChoosing:
+    def test_one_boot_is_one_host(self) -> None:
+        from rig import cannot_show
+
+        assert cannot_show(scenario(CREATE, {"op": "migrate", "to": "ice-lake-server"})) == (
+            "a move to a host that needs another boot")
+        assert cannot_show(scenario(CREATE, {"op": "migrate", "to": "sapphire-rapids"})) == ""
+
+    def test_a_host_is_a_command_line_and_parameters(self) -> None:
+        from rig import Boot, place
+
+        from specctrl.model.parts import resolve_host
+
+        assert place(resolve_host("ice-lake-server")) == (
+            Boot("clearcpuid-363-674", "clearcpuid=363,674"),
+            "enable_apicv=0 arch_capabilities_or=0x0 no_spec_ctrl_virt=1")
