@@ -70,7 +70,7 @@ static bool force_holds(void)
 static bool interception_holds(void)
 {
 	if (vcpu->passthrough)
-		return (vcpu->cpuid & SPECCTRL_HAS_SPEC_CTRL) &&
+		return (vcpu->cpuid & SPECCTRL_SHOW_MSR) &&
 		       (host.has_control || !vcpu->force_mask);
 	return vmcs01->intercept_read && vmcs01->intercept_write;
 }
