@@ -70,7 +70,7 @@ static bool force_holds(void)
 static bool interception_holds(void)
 {
 	if (vcpu->passthrough)
-		return (vcpu->cpuid & SPECCTRL_HAS_SPEC_CTRL) &&
+		return (vcpu->cpuid & SPECCTRL_SHOW_MSR) &&
 		       (host.has_control || !vcpu->force_mask);
 	return vmcs01->intercept_read && vmcs01->intercept_write;
 }
@@ -173,20 +173,21 @@ void exit_guest(void)
 
 /*
  * VM exit, and an NMI leaves any value before the register is read: with the
- * control, and where the guest's writes do not exit, nothing is lost.
+ * control, or where the guest's writes exit, nothing is lost.
  */
 void exit_after_nmi(void)
 {
 	uint64_t before, leaves = nondet_u64();
 
 	any_state(true);
-	assume(host.has_control && !specctrl_intercepted(vcpu, false, true));
+	assume(host.has_control || specctrl_intercepted(vcpu, false, true));
 	assume(specctrl_cpu_accepts(&model.cpu, leaves));
 	before = view();
 	specctrl_guest_exit_nmi(&model, leaves);
 	assert(invariant());
 	assert(view() == before && model.cpu.spec_ctrl == host.spec_ctrl);
-	reachable(leaves != host.spec_ctrl && vcpu->saved == host.spec_ctrl);
+	reachable(leaves != host.spec_ctrl && vcpu->saved == host.spec_ctrl &&
+		  specctrl_intercepted(vcpu, false, true));
 }
 
 /* The guest's WRMSR that does not exit: it reads the operand back, or took #GP. */
