@@ -3,6 +3,8 @@
 import json
 import os
 import shlex
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,6 +19,7 @@ from specctrl.targets import UnknownTarget, open_target
 from specctrl.targets.adapter import AdapterTarget
 from specctrl.targets.guest_kernels import GuestsAbove
 from specctrl.targets.plain import decode, encode
+from specctrl.targets.program import Program
 
 ADAPTERS = Path(__file__).parents[1] / "adapters"
 SOURCES = Path(__file__).parents[2] / "src"
@@ -303,3 +306,19 @@ def test_the_core_does_not_need_what_a_browser_has_not() -> None:
     os.waitpid(process, 0)
     with open(read) as output:
         assert output.read() == "set()\n"
+
+
+def test_a_signal_while_a_program_starts_leaves_none_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes when the process is there, and before anybody knows of it."""
+    started = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self.pid)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Program("sleep 60")
+    assert not _alive(started[0])

@@ -9,8 +9,10 @@ import select
 import shlex
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from specctrl.scenario.kinds import quoted
 from specctrl.scenario.running import TargetFailed, TargetUnusable
@@ -29,6 +31,24 @@ class Broken(TargetFailed):
         self.answers = answers
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A signal that ends the command waits: in the midst of it a process would be started that nobody knows."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {which: signal.signal(which, lambda number, _: came.append(number)) or signal.SIG_DFL
+              for which in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
 class Program:
     """A child process that answers each line with one line; it is killed if it does not."""
 
@@ -40,15 +60,20 @@ class Program:
             words = shlex.split(command)
             if not words:
                 raise ValueError("no program is named")
-            self._process = subprocess.Popen(
-                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, process_group=0)
+            with _undisturbed():
+                self._process = subprocess.Popen(
+                    words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, process_group=0)
+                assert self._process.stdin is not None
+                assert self._process.stdout is not None
+                self._input, self._output = self._process.stdin, self._process.stdout
         except (OSError, ValueError) as error:
             raise TargetUnusable(f"{self._name} cannot be started: {error}") from None
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._input, self._output = self._process.stdin, self._process.stdout
         os.set_blocking(self._input.fileno(), False)
         os.set_blocking(self._output.fileno(), False)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_output"):
+            self.kill()  # a signal came before anybody could remember it
 
     @property
     def pid(self) -> int:
