@@ -1224,19 +1224,12 @@ static bool has_unknown_feature(const char *key)
 static const char *lacking(void)
 {
 	static const char *const lists[] = { "features", "host.features", "to.features" };
-	static const char *const arguments[] = { "nmi_leaves", "vmm" };
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(lists); i++) {
 		if (has_unknown_feature(lists[i]))
 			return "such feature";
 	}
-	for (i = 0; i < ARRAY_SIZE(arguments); i++) {
-		if (text(arguments[i]))
-			return arguments[i];
-	}
-	if (is("op", "migrate") && text("features"))
-		return "other CPUID at the destination";
 	for (i = 0; i < ARRAY_SIZE(operations); i++) {
 		if (is("op", operations[i].name))
 			return NULL;

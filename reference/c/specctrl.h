@@ -7,9 +7,8 @@
  * INIT and migration.  Header only, C99, no allocation, plain structs; written
  * to be copied, with specctrl_regs.h.
  *
- * Part 1, up to the line "end of part 1", is what every hypervisor needs, and
- * works alone: define SPECCTRL_MINIMAL.  Part 2 is KVM's MSRs and ioctls, part 3
- * nested virtualization, INIT and SMM.
+ * Part 1, up to "end of part 1", is what every hypervisor needs; it works alone,
+ * with SPECCTRL_MINIMAL.  Part 2 is KVM's MSRs and ioctls, part 3 nesting and SMM.
  *
  * The processor, the MSR bitmap and the MSR filter are reached by the functions
  * under "Accessors", which are declared here and defined by whoever includes
@@ -437,8 +436,8 @@ static inline void specctrl_create(struct specctrl_vcpu *vcpu, const struct spec
 /* ---- VM entry and VM exit ------------------------------------------------ */
 
 /*
- * Whether the register holds the saved value: only if that is the host's, and then
- * it is read, as what the host believes may be wrong; rule: entry.by-register
+ * Whether the register holds the saved value: only if that is the host's is it read,
+ * as what the host believes may be wrong; rule: entry.by-register
  */
 static inline bool specctrl_register_is_saved(struct specctrl_vcpu *vcpu)
 {
@@ -454,20 +453,18 @@ static inline void specctrl_enter_guest(struct specctrl_vcpu *vcpu)
 
 /*
  * The first after a VM exit.  The register is read, unless the guest could not
- * write it and the host's value is written back in any case: it is the view where
- * there is no SHADOW, and decides whether the host gets its value back.  What is
- * saved follows from view and pair alone.
+ * write it and the host's value is written back in any case.
  * rule: exit.host-restored, exit.saved-from-view, exit.saved-is-hardware, exit.view-taken
  */
 static inline void specctrl_exit_guest(struct specctrl_vcpu *vcpu)
 {
 	bool intercepted = specctrl_intercepted(vcpu, vcpu->level2, true);
-	uint64_t held = vcpu->saved;
+	bool read = !intercepted || vcpu->saved == vcpu->host->spec_ctrl;
+	uint64_t held;
 
 	if (!specctrl_host_has_msr(vcpu->host))
 		return;
-	if (!intercepted || held == vcpu->host->spec_ctrl)
-		held = specctrl_rdmsr(vcpu);
+	held = read ? specctrl_rdmsr(vcpu) : vcpu->saved;
 	if (!intercepted) {
 		vcpu->guest_view = vcpu->host->has_control ? specctrl_read_shadow(vcpu) : held;
 		vcpu->saved = specctrl_merge(vcpu->guest_view, vcpu->force_mask, vcpu->force_value);
