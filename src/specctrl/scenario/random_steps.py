@@ -48,9 +48,6 @@ _RANGES = ((0x40, 16), (IA32_SPEC_CTRL, 1), (IA32_ARCH_CAPABILITIES, 1), (MSR_VI
 """Where the ranges of a filter start, and how long they are at the most."""
 
 
-NOT_IN_C = (("exit", "nmi_leaves"), ("migrate", "vmm"), ("migrate", "features"))
-"""The arguments that the reference in C does not have; random histories are without them."""
-
 TRIES = 1000
 """So many steps that cannot happen are tried before a history ends."""
 
@@ -265,7 +262,7 @@ class Chooser:
         """Arguments of an operation, each any of its kind; half of those that may be absent are."""
         operation = OPERATIONS[name]
         return {key: self.any_of(kind, number) for key, kind in operation.args.items()
-                if key not in operation.optional or ((name, key) not in NOT_IN_C and self.often(0.5))}
+                if key not in operation.optional or self.often(0.5)}
 
     def any_of(self, kind: Kind, number: int) -> Any:
         """Any value of a kind; ``number`` is the vCPU that the step is about."""
