@@ -32,7 +32,7 @@ source_suffix = {".md": "markdown"}
 nitpicky = True
 nitpick_ignore_regex = [
     # The standard library's inventory would have to be fetched. Nothing of specctrl is ever ignored.
-    (r"py:.*", r"(abc|argparse|collections|concurrent|datetime|doctest|enum)\..*"),
+    (r"py:.*", r"(abc|argparse|collections|concurrent|contextlib|datetime|doctest|enum)\..*"),
     (r"py:.*", r"(functools|mmap|os|pathlib|types|typing)\..*"),
     (r"py:.*", r"(Any|Callable|Iterator|Iterable|Mapping|Path|Sequence)"),
     # Sphinx cuts an attribute's type at the first comma in its brackets.

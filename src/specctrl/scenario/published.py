@@ -157,7 +157,10 @@ class NotPossible(ValueError):
 
 
 def released() -> list[Scenario]:
-    """The scenarios that come with this package, as far as they were released; raises Invalid as :func:`read`."""
+    """The scenarios that come with this package, as far as they were released.
+
+    Raises Invalid as :func:`~specctrl.scenario.reading.read`.
+    """
     folder = data_folder("vectors")
     manifest = read_manifest(folder)
     return [each for each in read([folder]) if each.id in manifest.released]
