@@ -233,13 +233,14 @@ def load_controls_at_0_save_and_load_nothing(machine: Variant, values: Symbols) 
     without, other = copy(cpu), copy(vmcs)
     without.has_entry_load, without.has_exit_load = False, False
     for name in ("entry", "exit"):
-        held = cpu.spec_ctrl
+        held, kept = cpu.spec_ctrl, vmcs.guest_spec_ctrl
         seen = attempt(lambda: getattr(cpu, f"vm_{name}")(vmcs))  # noqa: B023
         again = attempt(lambda: getattr(without, f"vm_{name}")(other))  # noqa: B023
         yield f"{name}: the outcome", truth(type(seen) is type(again))
         yield f"{name}: the processor", unchanged(cpu, without, "has_entry_load", "has_exit_load")
         yield f"{name}: the VMCS", unchanged(vmcs, other, "guest_spec_ctrl")
-    yield "exit: the guest's field", when(flag_term(cpu.has_entry_load), same(vmcs.guest_spec_ctrl, held))
+    yield "exit: the guest's field", when(flag_term(cpu.has_entry_load), same(vmcs.guest_spec_ctrl, held),
+                                          same(vmcs.guest_spec_ctrl, kept))
 
 
 @theorem(rules=("processor.load.merged-by-software",))
