@@ -70,4 +70,4 @@ class TestRoaming:
     def test_a_policy_that_forgets_to_force_after_a_move_is_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("specctrl.model.vmm.keeper.ReportKeeper.arrive", lambda *_: None)
         found = roam(POLICIES["P3"], "linux-current", POOL[:2], without=[S3])
-        assert found.exposed == {NEW: ("boot on ice-lake-server", f"move to {NEW}")}
+        assert found.exposed["BHI"] == {NEW: ("boot on ice-lake-server", f"move to {NEW}")}

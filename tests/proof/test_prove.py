@@ -62,7 +62,7 @@ class TestPlantedDefects:
             assert {claim} == set(replays(planted(D18WithDrift), [found]))
 
     def test_the_drift_alone_does_not_reach_the_host(self):
-        assert hunt(planted(D1), "saved_is_hardware") is None
+        assert hunt(planted(D1), "host_value_after_exit") is None
 
 
 class TestPosted:
@@ -199,9 +199,9 @@ class TestWhatTheRefinementExcuses:
     def test_an_exit_that_looks_at_the_new_filter_is_refuted(self):
         """What the guest wrote directly under the old one would be lost."""
         class Believes(SPEC.vcpu):
-            def save_spec_ctrl(self):
+            def save_spec_ctrl(self, held):
                 if self.level == 2 or self.vm.msr_filter.allows(0x48, write=True):
-                    SPEC.vcpu.save_spec_ctrl(self)
+                    SPEC.vcpu.save_spec_ctrl(self, held)
 
         step = STEPS["KVM_X86_SET_MSR_FILTER"]
         assert (False, True) == step.places

@@ -50,8 +50,10 @@ class TestFaults:
 class TestLevels:
     @pytest.mark.parametrize("top", LEVELS)
     def test_no_step_needs_more_than_the_level(self, top):
-        for number in range(40):
-            run = history(f"3.{number}", 30, top)
+        runs = [history(f"3.{number}", 30, top) for number in range(40)]
+        begun = [run for run in runs if run.calls]  # a level may have no vCPU with the CPUID that was chosen
+        assert len(begun) > 20
+        for run in begun:
             document = Finding(run, "").document()
             for step in document["steps"]:
                 if step["op"] == "observe":  # it looks inside, at any level

@@ -327,8 +327,7 @@ impl VcpuVmx {
         if !take(&mut self.cpu.non_root) || host.writable == 0 {
             return;
         }
-        let known = vmcs.intercept[WRITE] && self.saved != host.spec_ctrl;
-        let held = if known { self.saved } else { self.cpu.spec_ctrl };
+        let held = if vmcs.intercept[WRITE] && self.saved != host.spec_ctrl { self.saved } else { self.cpu.spec_ctrl };
         if !vmcs.intercept[WRITE] {
             self.guest_view = if self.cpu.has_control { vmcs.shadow } else { held };
             self.saved = self.force.merge(self.guest_view); // rule: exit.saved-is-hardware
