@@ -224,7 +224,7 @@ class TestSource:
         site.pages |= {"spec/toy": "# The toy\n\n" + RULE + source("toy.merge")}
         assert site.build() == []
         page, api = site.page("spec/toy"), site.page("spec/api")
-        assert 'href="api.html#toy.merge"><code' in page
+        assert 'href="api.html#toy.merge" title="toy.merge"><code' in page
         assert "lib/toy.py:16" in page
         assert "Carries out <a" in page
         link = '<a class="reference internal" href="toy.html#source-toy.merge"><span>The toy</span></a>'
