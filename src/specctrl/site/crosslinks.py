@@ -94,9 +94,9 @@ def _evidence(evidence: Evidence, stated: Stated) -> list[nodes.Node]:
 
 def _row(stated: Stated, docname: str) -> list[list[nodes.Node]]:
     rule = stated.rule
-    status = nodes.inline("", "", badge(rule.status, "status"), classes=["spec-more"])
+    status: nodes.inline = badge(rule.status, "status")
     if rule.defect:
-        status += nodes.Text(f" {rule.defect}")
+        status = nodes.inline("", "", status, nodes.Text(f" {rule.defect}"), classes=["spec-more"])
     code = [reference("code", name, docname, ".".join(name.split(".")[-2:])) for name in stated.code]
     foot = nodes.inline("", "", nodes.Text(f"{rule.source} · "), *joined(code), classes=["spec-more"])
     return [
