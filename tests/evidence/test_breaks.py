@@ -57,7 +57,7 @@ class TestProperties:
         rules = load_rules()
         pairs = [("host_value_after_exit", rules["exit.host-restored"]), ("saved_is_hardware", rules["filter.limits"])]
         broken, not_broken = break_properties(pairs)
-        assert broken.startswith("kvm.entry:VcpuEntry.restore_host_spec_ctrl:")
+        assert broken.startswith("kvm.entry:VcpuEntry.after_exit:")
         assert "" == not_broken
 
 
