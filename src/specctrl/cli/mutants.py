@@ -64,6 +64,7 @@ def _count(text: str) -> int:
 def mutants_command(options: argparse.Namespace) -> int:
     """``specctrl mutants``: the stored table, or a part of it made again."""
     try:
+        from specctrl.evidence.links import theorems_of
         from specctrl.evidence.mutants import all_mutants, spread, stored
         from specctrl.evidence.mutation_table import (
             NotGreen,
@@ -94,7 +95,7 @@ def mutants_command(options: argparse.Namespace) -> int:
         return 2
     if options.all or options.only or options.proofs:
         noticed_by = kept["mutants"] | found
-        asked = [key for key in mutants if key not in kept["proofs"]]
+        asked = [key for key in mutants if key in theorems_of() and key not in kept["proofs"]]
         refuted_by = kept["proofs"] | _counted(refute(asked, options.jobs), len(asked))
         proofs = {key: refuted_by[key] for key in mutants if key in refuted_by}
         store({key: noticed_by[key] for key in mutants}, proofs, one_of_each(proofs, kept["theorems"]))
