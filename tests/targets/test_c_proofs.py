@@ -36,7 +36,8 @@ BUGS = {
         "vcpu->saved = specctrl_merge(vcpu->guest_view, vcpu->force_mask, vcpu->force_value);",
         "vcpu->saved = held;", "exit_after_nmi"),
     "an intercepted guest's host is not looked at": (
-        "if (!intercepted || held == vcpu->host->spec_ctrl)", "if (!intercepted)", "exit_after_nmi"),
+        "bool read = !intercepted || vcpu->saved == vcpu->host->spec_ctrl;", "bool read = !intercepted;",
+        "exit_after_nmi"),
     "a failed entry leaves the guest's state": (
         "return specctrl_cpu_load_host(cpu, vmcs) ? SPECCTRL_CPU_VMX_ABORT :",
         "return false ? SPECCTRL_CPU_VMX_ABORT :", "vm_entry"),
