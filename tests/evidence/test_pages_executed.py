@@ -142,6 +142,10 @@ def test_a_tagged_cell_says_what_it_called_and_no_other_does(tmp_path: Path) -> 
     assert tagged.outputs == other.outputs == [{"kind": "text", "data": "3"}]
 
 
+def test_answers_of_copies_come_in_the_order_of_the_questions() -> None:
+    assert in_copies(len, ["a", "bc", "def"]) == [1, 2, 3]
+
+
 def test_a_page_that_does_not_end_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("specctrl.evidence.page_runs.SECONDS", 1)
 

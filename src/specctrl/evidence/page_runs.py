@@ -48,10 +48,7 @@ def read_runs(record: dict[str, list[dict[str, Any]]]) -> Runs:
 def in_copies(ask: Callable[[str], Any], asked: Sequence[str], jobs: int = cpu_count() or 1) -> list[Any]:
     """What a function answers to each question, every time in a copy of this process, which then ends.
 
-    RuntimeError if a copy ends without an answer.
-
-    >>> in_copies(len, ["a", "bc", "def"])
-    [1, 2, 3]
+    The answers are in the order of the questions. RuntimeError if a copy ends without an answer.
     """
     fork = get_context("fork")
     answers: dict[str, Any] = {}

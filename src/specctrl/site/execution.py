@@ -57,12 +57,12 @@ class CellDirective(SphinxDirective):
         """Render the cell."""
         source = "\n".join(self.content)
         ran = self._taken(source)
-        tags = self.options.get("tags", "")
+        tags = self.options.get("tags", "").strip("[]").replace(",", " ").split()
         listing = nodes.literal_block(source, source, language="python")
         content: nodes.Element = nodes.container("", listing, classes=["cell_input"])
         if "hide-input" in tags:
             content = disclosure("", content, classes=["hide"], summary="Code")
-        cell = nodes.container("", content, classes=["cell"])
+        cell = nodes.container("", content, classes=["cell", *(f"tag_{tag}" for tag in tags)])
         if ran is not None and ran.outputs:
             shown: nodes.Element = nodes.container("", *map(_shown, ran.outputs), classes=["cell_output"])
             cell += disclosure("", shown, classes=["hide"], summary="Output") if "hide-output" in tags else shown
