@@ -1,6 +1,6 @@
 """The JSON Schema of scenarios, made from the table of operations.
 
-``python -m specctrl.scenario vectors`` writes the published copy.
+``python -m specctrl.vectors vectors`` writes the published copy.
 The schema says what one value shows by itself; references between steps, the length of a filter's
 ``allow``, ids used twice and what a host can run with are checked by ``specctrl run`` only.
 """
