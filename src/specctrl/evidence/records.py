@@ -6,7 +6,6 @@ them.  A record that is red is kept like any other, and stays red.
 """
 
 import json
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from specctrl.evidence.digest import CORE, PACKAGE, digest, digest_of
 from specctrl.evidence.page_runs import read_runs, run_all, run_all_docstrings
 from specctrl.exploration.properties import PROPERTIES
 from specctrl.rules import Rule, load_rules
+from specctrl.scenario.writing import write_whole
 
 SCHEMA = "specctrl/evidence/1"
 Content = dict[str, Any]
@@ -202,9 +202,7 @@ def read_record(file: Path, kind: str, key: str) -> Content | None:
 def write_file(file: Path, content: Any) -> None:
     """Write JSON so that a reader sees all of it or none."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.{os.getpid()}")
-    part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    part.replace(file)
+    write_whole(file, json.dumps(content, indent=1) + "\n")
 
 
 def obtain(kind: str, root: Path, folder: Path | None, told: Told = lambda _: None) -> Content:
