@@ -49,3 +49,10 @@ addEventListener("load", () => {
     text.replaceWith(...parts.flatMap((part, at) => (at ? [document.createElement("wbr"), part] : [part])));
   }
 });
+// A passage that left the page has its old address in the last line: whoever comes for it is led on.
+const follow = () => {
+  const link = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (link?.matches(".spec-moved > a")) location.replace(link.href);
+};
+addEventListener("hashchange", follow);
+follow();

@@ -10,6 +10,7 @@ from specctrl.site import evidence, execution, html, layout, permalinks
 from specctrl.site.commands import CommandsDirective
 from specctrl.site.crosslinks import Crosslinks, leave_type_variable, stale_pages
 from specctrl.site.domain import SpecDomain
+from specctrl.site.fold import FoldDirective
 from specctrl.site.nodes import (
     depart_disclosure,
     depart_scroller,
@@ -36,7 +37,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_config_value("spec_counts", {}, "html", dict)
     app.add_config_value("page_runner", False, "html", bool)
 
-    for part in ("policies", "c_reference", "downloads"):
+    for part in ("policies", "c_reference", "downloads", "redirects", "reading"):
         app.setup_extension(f"specctrl.site.{part}")
     app.add_domain(SpecDomain)
     app.add_role("rule", RuleRole())
@@ -44,6 +45,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_directive("rules", RulesDirective)
     app.add_directive("coverage", evidence.CoverageDirective)
     app.add_directive("code-cell", execution.CellDirective)
+    app.add_directive("fold", FoldDirective)
     app.add_directive("commands", CommandsDirective)
     app.add_directive("source", SourceDirective)
     app.add_directive("layout", layout.LayoutDirective)

@@ -69,7 +69,7 @@ class SourceDirective(SphinxDirective):
         block = listing_block(found.text, found.text, language="python", numbers=[number for number, _ in found.lines])
         block["label"] = f"{label}, {where}"
         foot = nodes.paragraph("", "", classes=["spec-source-foot"])
-        frame = nodes.container("", caption, block, foot, classes=["spec-source"], name=found.name)
+        frame = nodes.container("", caption, block, foot, classes=["spec-source"], name=found.name, whole=shown.whole)
         if shown.anchor not in self.state.document.ids:
             frame["ids"] = [shown.anchor]
             self.state.document.note_explicit_target(frame)
