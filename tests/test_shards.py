@@ -123,17 +123,17 @@ NEEDS_DASK = pytest.mark.skipif(
     importlib.util.find_spec("distributed") is None, reason="needs dask.distributed: pip install 'specctrl[cluster]'")
 
 
+@pytest.fixture(scope="module")
+def cluster():
+    """Two worker processes of dask, here."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as running:
+        yield Workers(scheduler=running.scheduler_address)
+
+
 @NEEDS_DASK
 class TestCluster:
-    """Two worker processes of dask, here."""
-
-    @pytest.fixture(scope="class")
-    def cluster(self):
-        from distributed import LocalCluster
-
-        with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as running:
-            yield Workers(scheduler=running.scheduler_address)
-
     def test_it_has_the_results_of_one_process(self, cluster):
         work = list(range(20))
         here = list(carry_out(shard_work.twice_the_first_late, work, Workers(1)))
