@@ -91,7 +91,7 @@ def _cluster(address: str) -> Iterator[Executor]:
     except ModuleNotFoundError as missing:
         raise ShardError(f"a scheduler needs {missing.name}; install specctrl[cluster]") from None
     try:
-        client = Client(address, timeout=10, set_as_default=False)
+        client: Any = Client(address, timeout=10, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ShardError(f"no dask scheduler answers at {address}: {error}") from None
     with client:
