@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from specctrl.digest import CORE, PACKAGE
 from specctrl.evidence import records
 from specctrl.evidence.collect import Example, Shown
-from specctrl.evidence.digest import CORE, PACKAGE
 from specctrl.evidence.links import claims_of
 from specctrl.evidence.records import Evidence, RecordError, gather, lacks, obtain
 from specctrl.exploration.properties import PROPERTIES

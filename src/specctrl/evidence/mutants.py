@@ -71,7 +71,15 @@ class Mutant:
     operator: str
     before: str
     after: str
-    text: str
+
+    @property
+    def text(self) -> str:
+        """Made when it is asked for; few mutants are planted in one process."""
+        definition, _, old, new = _changes_of(self.module)[self.key]
+        _Replace(old, new).visit(definition)
+        text = ast.unparse(definition) + "\n"
+        _Replace(new, old).visit(definition)
+        return text
 
 
 def _places(node: ast.AST, where: str, partners: dict[str, str]) -> Iterator[tuple[str, str, ast.AST, ast.AST]]:
@@ -121,18 +129,24 @@ class _Replace(ast.NodeTransformer):
         return self.new if node is self.old else super().generic_visit(node)
 
 
-def mutants_of(module: str) -> Iterator[Mutant]:
-    """Every mutant of a module."""
+@cache
+def _changes_of(module: str) -> dict[str, tuple[ast.AST, str, ast.AST, ast.AST]]:
+    """Each change of a module by its mutant's key: the function or class, the operator, the node, what replaces it."""
     counts: dict[str, int] = {}
+    found: dict[str, tuple[ast.AST, str, ast.AST, ast.AST]] = {}
     for definition in ast.parse(source_of(module).read_text("utf-8")).body:
         for where, operator, old, new in list(_places(definition, "", _partners(module))):
             key = f"{module}:{where}:{operator}"
             counts[key] = counts.get(key, 0) + 1
-            before, after = (ast.unparse(node).split("\n")[0] for node in (old, new))
-            _Replace(old, new).visit(definition)
-            text = ast.unparse(definition) + "\n"
-            _Replace(new, old).visit(definition)
-            yield Mutant(f"{key}:{counts[key]}", module, operator, before, after, text)
+            found[f"{key}:{counts[key]}"] = (definition, operator, old, new)
+    return found
+
+
+def mutants_of(module: str) -> Iterator[Mutant]:
+    """Every mutant of a module."""
+    for key, (_, operator, old, new) in _changes_of(module).items():
+        before, after = (ast.unparse(node).split("\n")[0] for node in (old, new))
+        yield Mutant(key, module, operator, before, after)
 
 
 @cache
