@@ -1,7 +1,7 @@
 """How pages read: words that are seen, how much of their height is prose, and their bytes.
 
-    .venv/bin/python browser/measure.py            every page of the book
-    .venv/bin/python browser/measure.py nested     one page, and what takes its height
+.venv/bin/python browser/measure.py            every page of the book
+.venv/bin/python browser/measure.py nested     one page, and what takes its height
 """
 
 import sys
