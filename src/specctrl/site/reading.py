@@ -7,7 +7,7 @@
 * A fold is as good as not there, and so is a folded cell that shows nothing; what is in a fold is not looked at.
 * No listing, register, scenario, figure or table stands twice, on whatever pages: elsewhere is a link to it.
 
-Each breach is a warning, but on the pages of ``reading_unconverted`` in ``conf.py``; one of those without any is one too.
+Each breach is a warning, but on the pages of ``reading_unconverted`` in ``conf.py``; one of those without any is too.
 """
 
 import hashlib
