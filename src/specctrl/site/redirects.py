@@ -1,4 +1,4 @@
-"""Keeps old addresses alive: a page at the address of each that is gone, and a line where each passage stood that moved.
+"""Keeps old addresses alive: a page at the address of each page that is gone, and a line for each passage that moved.
 
 Both are listed in ``spec/redirects.toml``.  An old address keeps its fragment where the new page has it.
 """
@@ -26,7 +26,7 @@ FOLLOW = (
     'const first = document.querySelector("a");'
     'location.replace(to ? to.href : location.hash ? first.href.split("#")[0] + location.hash : first.href)'
 )
-"""The script of each page that only leads on: to where the passage went, else to the same fragment, else to the page."""
+"""The script of a page that only leads on: to where the passage went, else to the same fragment, else to the page."""
 PAGE = """\
 <!DOCTYPE html>
 <html lang="en">
