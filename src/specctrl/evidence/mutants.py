@@ -89,10 +89,13 @@ class Mutant:
     operator: str
     before: str
     after: str
+    written: str = ""
 
     @property
     def text(self) -> str:
-        """Made when it is asked for; few mutants are planted in one process."""
+        """As somebody wrote it, or made when it is asked for: few mutants are planted in one process."""
+        if self.written:
+            return self.written
         definition, _, old, new = _changes_of(self.module)[self.key]
         changed = _Replace(old, new).visit(definition)
         text = ast.unparse(changed) + "\n"
