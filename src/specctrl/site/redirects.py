@@ -132,7 +132,9 @@ def _moved(env: BuildEnvironment) -> dict[Place, Place]:
 
 def note_anchors(app: Sphinx, document: nodes.document) -> None:
     """Note the anchors of a page that was read."""
-    ids: list[str] = [id for node in document.findall(nodes.Element) for id in node.get("ids", ())]
+    ids: list[str] = []
+    for node in document.findall(nodes.Element):
+        ids += node.get("ids", ())
     app.env.metadata[app.env.docname]["spec_anchors"] = frozenset(ids)
 
 
