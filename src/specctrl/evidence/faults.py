@@ -45,7 +45,7 @@ def changed(name: str, module: str, function: str, old: str, new: str) -> Mutant
     if text.count(old) != 1:
         raise ValueError(f"{name}: {text.count(old)} times in {module}, {function}: {old}")
     decorators = outermost.decorator_list if isinstance(outermost, ast.ClassDef | ast.FunctionDef) else []
-    first = min(each.lineno for each in (outermost, *decorators))
+    first = min([outermost.lineno, *(each.lineno for each in decorators)])
     whole = "".join([*lines[first - 1:node.lineno - 1], text.replace(old, new),
                      *lines[node.end_lineno:outermost.end_lineno]])
     return Mutant(f"{module}:{function}:fault:{name}", module, "fault", old, new, whole)
