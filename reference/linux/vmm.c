@@ -51,6 +51,7 @@ typedef uint8_t u8;
 #define MSR_TEST_PLACE		0x500000f2
 #define MSR_TEST_MASK		0x500000f3
 #define MSR_TEST_SHADOW		0x500000f4
+#define MSR_TEST_HELD		0x500000f5
 
 static void say(const char *format, ...)
 {
@@ -225,6 +226,7 @@ static struct saved { char name[64]; bool used; struct place place; } states[8];
 static char parameters[512];	/* of kvm_intel */
 static char destination[512];	/* of the next move */
 static char load[512], posted[32] = "0";	/* what a scenario begins with */
+static u64 host_value;			/* of MSR_SPEC_CTRL, as Linux left it */
 
 static u64 rdmsr_host(u32 msr)
 {
@@ -233,6 +235,25 @@ static u64 rdmsr_host(u32 msr)
 	if (pread(msr_dev, &value, 8, msr) != 8)
 		unsupported("the host's MSR cannot be read");
 	return value;
+}
+
+static void wrmsr_host(u32 msr, u64 value)
+{
+	if (pwrite(msr_dev, &value, 8, msr) != 8)
+		unsupported("the host's MSR cannot be written");
+}
+
+/* Of kvm_intel, while it is loaded. */
+static void set_parameter(const char *name, const char *value)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/module/kvm_intel/parameters/%s", name);
+	fd = open(path, O_WRONLY);
+	if (fd < 0 || write(fd, value, strlen(value)) < 0)
+		say("# %s: %s\n", name, strerror(errno));
+	close(fd);
 }
 
 static struct command *command(struct vcpu *v, u32 port)
@@ -1229,7 +1250,6 @@ static int restore_place(struct vcpu *v, struct place *p, int run_pending)
 /* ---- a move -------------------------------------------------------------------------------------------- */
 
 static void reload(const char *wanted);
-static void set_posted(const char *bits);
 static void close_fds(void);
 static void open_vm(u8 *memory, u8 *reset);
 static int create_vcpu(u32 id, const char *features);
@@ -1293,7 +1313,7 @@ static void migrate(const char *line)
 	if (anew) {
 		close_fds();
 		reload(destination);
-		set_posted(posted);
+		set_parameter("as_posted", posted);
 	}
 	open_vm(old.memory, old.reset);
 
@@ -1312,7 +1332,8 @@ static void migrate(const char *line)
 	if (!failed)
 		failed = ioctl(vm.fd, KVM_X86_SET_MSR_FILTER, &vm.filter);
 	for (i = 0; !failed && i < old.nr; i++)
-		failed = create_vcpu(old.vcpus[i].id, old.vcpus[i].features);
+		failed = create_vcpu(old.vcpus[i].id, has_word(line, "features") ? word(line, "features") :
+				     old.vcpus[i].features);
 
 	for (i = 0; !failed && !refused && i < old.nr; i++) {
 		struct vcpu *v = &vm.vcpus[i], *from = &old.vcpus[i];
@@ -1369,6 +1390,31 @@ static void migrate(const char *line)
 		answer_ret(failed);
 	else
 		say("refused=0x%x", refused);
+}
+
+/*
+ * The guest runs with what the window says of it, and leaves; an NMI may have been there before KVM.
+ */
+static void exit_to_host(const char *line)
+{
+	struct vcpu *v = the_vcpu(line);
+	u64 effective, held;
+	char leaves[32];
+
+	settle(v);
+	if (get_msr(v, MSR_TEST_EFFECTIVE, &effective) != 1)
+		unsupported("the window is shut");
+	if (has_word(line, "nmi_leaves")) {
+		snprintf(leaves, sizeof(leaves), "%llu", 1ull << 31 | (unsigned long long)number(line, "nmi_leaves"));
+		set_parameter("nmi_leaves", leaves);
+	}
+	if (perform(v, NOP, 0, 0))
+		unsupported("the guest does not come back");
+	get_msr(v, MSR_TEST_HELD, &held);
+	if (held == effective)
+		say("host_spec_ctrl=0x%llx", (unsigned long long)rdmsr_host(MSR_SPEC_CTRL));
+	else
+		say("The guest ran with 0x%llx, not 0x%llx", (unsigned long long)held, (unsigned long long)effective);
 }
 
 static void observe(const char *line)
@@ -1521,10 +1567,9 @@ static void perform_step(const char *line, const char *rest)
 	} else if (!strcmp(op, "rsm")) {
 		rsm(line);
 	} else if (!strcmp(op, "exit")) {
-		v = the_vcpu(line);
-		if (perform(v, NOP, 0, 0))
-			unsupported("the guest does not come back");
-		say("host_spec_ctrl=0x%llx", (unsigned long long)rdmsr_host(MSR_SPEC_CTRL));
+		exit_to_host(line);
+	} else if (!strcmp(op, "host_write")) {
+		wrmsr_host(MSR_SPEC_CTRL, number(line, "value"));
 	} else if (!strcmp(op, "observe")) {
 		observe(line);
 	} else {
@@ -1555,15 +1600,6 @@ static void reload(const char *wanted)
 	snprintf(parameters, sizeof(parameters), "%s", wanted);
 	nested = !strstr(parameters, "nested=0");
 	kvm = open("/dev/kvm", O_RDWR);
-}
-
-static void set_posted(const char *bits)
-{
-	int fd = open("/sys/module/kvm_intel/parameters/as_posted", O_WRONLY);
-
-	if (fd < 0 || write(fd, bits, strlen(bits)) < 0)
-		say("# as_posted: %s\n", strerror(errno));
-	close(fd);
 }
 
 static char *whole(const char *path)
@@ -1630,6 +1666,7 @@ int main(void)
 	load_module("/kvm.ko", "");
 	load_module("/msr.ko", "");
 	msr_dev = open("/dev/cpu/0/msr", O_RDWR);
+	host_value = rdmsr_host(MSR_SPEC_CTRL);
 	batch = whole("/batch");
 	for (line = batch; line && *line; line = next) {
 		next = strchr(line, '\n');
@@ -1640,11 +1677,11 @@ int main(void)
 			close_vm();
 			snprintf(load, sizeof(load), "%s", line + 7);
 			reload(load);
-			say("# host 0x48 %llx 0x10a %llx\n", (unsigned long long)rdmsr_host(0x48), (unsigned long long)rdmsr_host(0x10a));
+			say("# host 0x48 %llx 0x10a %llx\n", (unsigned long long)host_value, (unsigned long long)rdmsr_host(0x10a));
 		} else if (!strncmp(line, "#posted ", 8)) {
 			close_vm();
 			snprintf(posted, sizeof(posted), "%s", line + 8);
-			set_posted(posted);
+			set_parameter("as_posted", posted);
 		} else if (!strncmp(line, "#to ", 4)) {
 			snprintf(destination, sizeof(destination), "%s", line + 4);
 		} else if (!strncmp(line, "#id ", 4)) {
@@ -1680,7 +1717,7 @@ int main(void)
 			}
 			if (strcmp(parameters, load)) {
 				reload(load);
-				set_posted(posted);
+				set_parameter("as_posted", posted);
 			}
 			snprintf(host_features, sizeof(host_features), "%s", word(line, "host.features"));
 			if (setjmp(give_up)) {
@@ -1688,6 +1725,7 @@ int main(void)
 				say("unsupported=%s\n", why);
 				continue;
 			}
+			wrmsr_host(MSR_SPEC_CTRL, host_value);
 			open_vm(NULL, NULL);
 			say("observes=*\n");
 		} else if (!strncmp(line, "op=", 3)) {
