@@ -8,7 +8,7 @@ page can say what is new or has changed since.
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,8 @@ def identity(folder: Path = FOLDER) -> dict[str, dict[str, str]]:
     return {
         "scenarios": {each.id: scenario_hash(each) for each in read([data_folder("vectors")])},
         "rules": {id: text_hash(rule) for id, rule in load_rules().items()},
-        "series": _files((folder / "series").iterdir()),
-        "machine": _files(file for file in folder.iterdir() if file.suffix in (".c", ".py")),
+        "series": _files(folder, "series/*"),
+        "machine": _files(folder, "*.py", "vmm/*", "guest/*", "histories/*"),
     }
 
 
@@ -92,5 +92,6 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _files(paths: Iterable[Path]) -> dict[str, str]:
-    return {path.name: source_hash(path) for path in sorted(paths) if path.is_file()}
+def _files(folder: Path, *patterns: str) -> dict[str, str]:
+    paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    return {path.relative_to(folder).as_posix(): source_hash(path) for path in paths}
