@@ -82,7 +82,7 @@ PERFORMED = {
     "create_vcpu": "vcpu features", "get_msrs": "vcpu msrs", "set_msrs": "vcpu msrs", "get_feature_msrs": "msrs",
     "get_msr_index_list": "", "get_msr_feature_index_list": "", "set_msr_filter": "default ranges",
     "reply_msr_exit": "vcpu value error", "reset_vcpu": "vcpu", "get_nested_state": "vcpu state",
-    "set_nested_state": "vcpu state run_pending", "migrate": "to order msrs force features", "rdmsr": "vcpu msr",
+    "set_nested_state": "vcpu state run_pending", "migrate": "to order msrs force", "rdmsr": "vcpu msr",
     "wrmsr": "vcpu msr value", "nested_enter": "vcpu msr_load intercept exit_msr_store exit_msr_load",
     "nested_exit": "vcpu msr_store msr_load", "init": "vcpu", "vmxoff": "vcpu", "smi": "vcpu", "rsm": "vcpu",
     "exit": "vcpu nmi_leaves", "host_write": "vcpu value", "observe": "vcpu",

@@ -87,8 +87,7 @@ void migrate(const char *line)
 	if (!failed)
 		failed = ioctl(vm.fd, KVM_X86_SET_MSR_FILTER, &vm.filter);
 	for (i = 0; !failed && i < old.nr; i++)
-		failed = create_vcpu(old.vcpus[i].id, has_word(line, "features") ? word(line, "features") :
-				     old.vcpus[i].features);
+		failed = create_vcpu(old.vcpus[i].id, old.vcpus[i].features);
 
 	for (i = 0; !failed && !refused && i < old.nr; i++) {
 		struct vcpu *v = &vm.vcpus[i], *from = &old.vcpus[i];

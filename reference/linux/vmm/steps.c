@@ -42,8 +42,9 @@ static void observe(const char *line)
 	    get_msr(v, MSR_TEST_PLACE, &place) != 1 || get_msr(v, MSR_SPEC_CTRL, &view) != 1)
 		unsupported("the window is shut");
 	ioctl(v->fd, KVM_GET_VCPU_EVENTS, &events);
-	say("effective=0x%llx guest_view=0x%llx saved=0x%llx level=%d smm=%s", (unsigned long long)effective,
-	    (unsigned long long)view, (unsigned long long)saved, place & 2 ? 2 : 1, events.smi.smm ? "true" : "false");
+	say("effective=0x%llx guest_view=0x%llx saved=0x%llx level=%d smm=%s shut_down=%s",
+	    (unsigned long long)effective, (unsigned long long)view, (unsigned long long)saved, place & 2 ? 2 : 1,
+	    events.smi.smm ? "true" : "false", v->shut_down ? "true" : "false");
 	if (place & 1) {
 		get_msr(v, MSR_TEST_MASK, &mask);
 		get_msr(v, MSR_TEST_SHADOW, &shadow);
