@@ -27,7 +27,7 @@ extensions = [
 ]
 root_doc = "index"
 include_patterns = ["index.md", "spec/**"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "spec/_*.md"]  # spec/_*.md: passages on their way to another page
 source_suffix = {".md": "markdown"}
 nitpicky = True
 nitpick_ignore_regex = [
