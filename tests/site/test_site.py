@@ -1,5 +1,6 @@
 """What each page of the site carries besides its text: addresses, the policy."""
 
+import pickle
 import sys
 from html import unescape
 from pathlib import Path
@@ -68,6 +69,13 @@ class TestAddresses:
         site.build()
         index = (site.html / "searchindex.js").read_text()
         assert "field-IA32_SPEC_CTRL-BHI_DIS_S" in index
+
+    def test_what_the_search_knows_of_a_page_is_stored_for_the_next_build(self, site: Site) -> None:
+        site.pages |= {"spec/toy": "# Toy\n\n```{index} ! keepsake\n```\n\nA text.\n"}
+        site.build()
+        with (site.root / "_build" / "doctrees" / "environment.pickle").open("rb") as stored:
+            known = pickle.load(stored)._search_index_index_entries
+        assert known["spec/toy"] == [("keepsake", "index-0", "main")]
 
 
 class TestPolicy:

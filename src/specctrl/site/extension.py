@@ -86,4 +86,5 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("build-finished", write_json)
     app.connect("build-finished", copy_vectors)
     app.connect("build-finished", layout.write_data)
+    app.connect("build-finished", html.keep_search_entries)
     return {"version": "1", "env_version": 2, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import pickle
 import re
 import subprocess
 from functools import cache
@@ -12,7 +13,7 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.addnodes import desc_annotation, desc_signature
-from sphinx.application import Sphinx
+from sphinx.application import ENV_PICKLE_FILENAME, Sphinx
 from sphinx.builders import Builder
 from sphinx.builders.html import StandaloneHTMLBuilder
 from sphinx.config import Config
@@ -225,3 +226,16 @@ def drop_noise(app: Sphinx, document: nodes.document) -> None:
     for link in list(document.findall(nodes.reference)):
         if link.get("refuri", "").startswith("mailto:"):
             link.replace_self(nodes.inline("", link.astext()))
+
+
+def keep_search_entries(app: Sphinx, exception: Exception | None) -> None:
+    """Store what the search knows of each page with the pages.
+
+    Sphinx stores its environment before it writes, and the search's index entries are made in writing: without this,
+    the next build would find only those of the pages that it writes again.
+    """
+    if exception is None and app.builder.format == "html":
+        stored = Path(app.doctreedir) / ENV_PICKLE_FILENAME
+        beside = stored.with_suffix(".new")
+        beside.write_bytes(pickle.dumps(app.env, pickle.HIGHEST_PROTOCOL))
+        beside.replace(stored)
