@@ -3,6 +3,7 @@
 from doctest import ELLIPSIS
 from pathlib import Path
 
+import pytest
 from sybil import Sybil
 from sybil.document import PythonDocStringDocument
 from sybil.evaluators.python import PythonEvaluator
@@ -29,4 +30,24 @@ DOCSTRINGS = Sybil(
     document_types={".py": PythonDocStringDocument},
     name="docstrings",
 )
+
+LONGEST = (
+    "tests/targets/test_c_reference.py",
+    "tests/targets/test_rust_sample.py",
+    "tests/targets/test_c_proofs.py",
+    "tests/exploration/test_search.py",
+    "tests/proof/test_prove.py",
+    "tests/evidence/test_mutants.py",
+    "tests/targets/test_lockstep.py",
+    "tests/vectors/test_upstream.py",
+)
+"""The files that take longest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that at the end no process waits for another; files stay whole."""
+    order = {ROOT / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(LONGEST)))
+
+
 pytest_collect_file = (PAGES + DOCSTRINGS).pytest()

@@ -14,6 +14,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("path", pages())
 
 
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Say something at the end of the run, whichever process the test runs in."""
+    return lambda said: request.node.user_properties.append(("told", said))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests told."""
+    for report in terminalreporter.getreports(""):
+        for name, said in report.user_properties if report.when == "teardown" else ():
+            if name == "told":
+                terminalreporter.write_line(said)
+
+
 @pytest.fixture(scope="session")
 def site() -> Iterator[str]:
     """The address of the site."""

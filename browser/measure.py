@@ -1,7 +1,6 @@
 """How pages read: words that are seen, how much of their height is prose, and their bytes.
 
-    .venv/bin/python browser/measure.py            every page of the book
-    .venv/bin/python browser/measure.py nested     one page, and what takes its height
+``python browser/measure.py`` prints every page of the book; with ``nested`` that page alone, and its parts.
 """
 
 import sys
@@ -34,9 +33,8 @@ MEASURE = """() => {
       const what = classOf(e);
       if (what === "rule") {
         // Of a rule only its own sentences are prose.
-        const own = [...e.querySelectorAll("p, ul, ol, dl, .math")].filter(one =>
-          one.matches(".spec-statement-text *, .spec-statement > :not(.spec-statement-head, .spec-statement-foot, .spec-kinds, details)"));
-        const tops = own.filter(one => !own.some(other => other !== one && other.contains(one)));
+        const tops = [...e.children].filter(one => one.matches("p, ul, ol, dl, .math, .spec-statement-text")
+          && !one.matches(".spec-statement-head, .spec-statement-foot, .spec-kinds"));
         const told = tops.reduce((sum, one) => sum + one.getBoundingClientRect().height, 0);
         add("prose", told);
         add("rule", rect.height - told);
@@ -49,7 +47,8 @@ MEASURE = """() => {
   return {
     words: article.innerText.split(/\\s+/).filter(Boolean).length,
     height: Math.round(article.getBoundingClientRect().height),
-    parts: Object.fromEntries(Object.entries(heights).map(([what, height]) => [what, Math.round(1000 * height / total) / 10])),
+    parts: Object.fromEntries(Object.entries(heights).map(([what, height]) =>
+      [what, Math.round(1000 * height / total) / 10])),
   };
 }"""
 

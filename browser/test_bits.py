@@ -12,7 +12,7 @@ from specctrl.model.registers import REGISTERS
 from specctrl.model.words import WORD, is_subset, merge
 
 VALUES = 4000
-PAGE = "spec/problem.html"
+PAGE = "spec/processor.html"
 ADDRESS = "#bits=IA32_SPEC_CTRL&value=0x1&mask=0x400&force=0x400&part=sapphire-rapids"
 
 DECODE = """async ([register, values]) => {

@@ -8,7 +8,7 @@ from built import WIDE
 from measure import HEAD, book, line, measure
 
 WORDS, PROSE, BYTES = 4_000, 40, 300_000
-"""At most so many words are seen with folds closed; at least so much of the height is prose, in per cent; so many bytes."""
+"""At most so many words seen with folds closed; at least so much of the height prose, in per cent; fewer bytes."""
 
 WAITING: dict[str, set[str]] = {
     "spec/c-reference.html": {"prose"},
@@ -68,7 +68,7 @@ def test_pages_are_short_and_prose_leads(browser: Any, site: str, capsys: pytest
     assert {path: limits for path, limits in broken.items() if limits} == WAITING
 
 
-def test_an_old_address_leads_to_the_new_place_with_its_fragment(browser: Any, site: str, moved: list[tuple[str, str]]) -> None:
+def test_an_old_address_leads_to_the_new_place(browser: Any, site: str, moved: list[tuple[str, str]]) -> None:
     page = browser.new_page()
     for old, new in moved:
         page.goto(f"{site}/{old}")

@@ -7,10 +7,10 @@ import functools
 import http.server
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request
 
 from built import HTML as SITE
 from built import ROOT
@@ -57,19 +57,43 @@ def address() -> Iterator[str]:
         server.shutdown()
 
 
-class Reader:
-    """A reader of one page, who notes what the browser complains of and whom it asks."""
+@pytest.fixture(scope="module")
+def window(browser: Browser) -> Iterator[BrowserContext]:
+    """One window for all readers: what it loaded and compiled for one of them it has for the next."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(60 * SECONDS)
+    yield context
+    context.close()
 
-    def __init__(self, browser: Browser, address: str, width: int = 1280) -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": 900})
-        self.context.set_default_timeout(60 * SECONDS)
-        self.page: Page = self.context.new_page()
+
+ENDED = """state => !/^($|Loading|Running|Edited, not run|Python runs)/.test(state.textContent)"""
+"""Whether a row of buttons says how a run ended."""
+RUN_EACH = f"""async () => {{
+  const ended = {ENDED};
+  for (const bar of document.querySelectorAll(".run-bar")) {{
+    const state = bar.querySelector(".run-state");
+    if (!ended(state)) bar.querySelector("button").click();
+    while (!ended(state)) await new Promise(done => setTimeout(done, 5));
+  }}
+}}"""
+
+
+class Reader:
+    """A reader of one page in a tab of its own, who notes what the browser complains of and whom it asks."""
+
+    def __init__(self, window: BrowserContext, address: str, width: int = 1280) -> None:
+        self.window = window
+        self.page: Page = window.new_page()
+        self.page.set_viewport_size({"width": width, "height": 900})
         self.address = address
         self.asked: list[str] = []
         self.complaints: list[str] = []
-        self.context.on("request", lambda request: self.asked.append(request.url))
+        window.on("request", self._asks)
         self.page.on("console", self._note)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _asks(self, request: Request) -> None:
+        self.asked.append(request.url)
 
     def _note(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
@@ -95,13 +119,8 @@ class Reader:
     def result(self, number: int) -> str:
         """Wait for the end of a run."""
         state = self.bars().nth(number).locator(".run-state")
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline:
-            text = state.inner_text()
-            if text and not text.startswith(("Loading", "Running", "Edited, not run", "Python runs")):
-                return text
-            time.sleep(0.01)
-        raise AssertionError(f"block {number} never came to an end: {state.inner_text()!r}")
+        self.page.wait_for_function(ENDED, arg=state.element_handle(), polling=20, timeout=90 * SECONDS)
+        return state.inner_text()
 
     def edit(self, number: int, code: str) -> Locator:
         """Open a block's editor and put other code in."""
@@ -112,18 +131,20 @@ class Reader:
 
     def close(self) -> None:
         """Leave; nobody else was asked, and the browser had nothing to complain of."""
-        self.context.close()
+        self.page.close()
+        self.window.remove_listener("request", self._asks)
         assert [url for url in self.asked if not url.startswith((self.address, "data:", "blob:"))] == []
         assert self.complaints == []
 
 
 @pytest.fixture
-def reader(browser: Browser, address: str) -> Iterator[Reader]:
-    reader = Reader(browser, address)
+def reader(window: BrowserContext, address: str) -> Iterator[Reader]:
+    reader = Reader(window, address)
     yield reader
     reader.close()
 
 
+@pytest.mark.xdist_group("chapters")  # one process counts them
 @pytest.mark.parametrize("chapter", PAGES)
 def test_every_block_gives_in_the_page_what_it_gave_in_the_build(reader: Reader, chapter: str) -> None:
     reader.open(chapter)
@@ -136,7 +157,7 @@ def test_every_block_gives_in_the_page_what_it_gave_in_the_build(reader: Reader,
     reader.run(PAGES[chapter] - 1)
     if PAGES[chapter] > 1:
         figures["later"].append((time.monotonic() - started) / (PAGES[chapter] - 1))
-    said = [bars.nth(number).locator(".run-state").inner_text() for number in range(PAGES[chapter])]
+    said = bars.locator(".run-state").all_inner_texts()
     counts["pages"] += 1
     counts["blocks"] += len(said)
     counts["same"] += said.count("Same as built")
@@ -153,7 +174,10 @@ def test_every_block_gives_in_the_page_what_it_gave_in_the_build(reader: Reader,
 def test_each_docstring_gives_in_the_page_what_stands_beneath_its_prompts(reader: Reader, page: str) -> None:
     reader.open(f"spec/api/{page}")
     assert reader.bars().count() == API[page]
-    said = [reader.run(number, agree=number == 0) for number in range(API[page])]
+    reader.run(0, agree=True)
+    reader.page.evaluate(RUN_EACH)
+    said = reader.bars().locator(".run-state").all_inner_texts()
+    assert len(said) == API[page]
     assert [(number, text) for number, text in enumerate(said) if text != "Same as built"] == []
 
 
@@ -167,19 +191,19 @@ def test_a_docstring_is_run_by_itself_among_the_names_of_its_module(reader: Read
     assert "(False, True, 'specctrl.model.words')" in reader.page.locator(".run-output:visible").last.inner_text()
 
 
-def test_the_counts_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.xdist_group("chapters")
+def test_the_counts_are_printed(tell: Callable[[str], None]) -> None:
     if not counts["pages"]:
         pytest.skip("the pages were not run")
     first, later = sorted(figures["first"]), sorted(figures["later"])
-    with capsys.disabled():
-        print(
-            f"\nin the page: {counts['same']} of {counts['blocks']} blocks on {counts['pages']} pages as built, "
-            f"{counts['chosen']} as Z3 chose, "
-            f"{counts['barred']} cannot be run there; "
-            f"first result after {first[0]:.1f} to {first[-1]:.1f} s, "
-            f"each later block {later[len(later) // 2] * 1000:.0f} ms "
-            f"(median of pages), {later[-1] * 1000:.0f} ms at most"
-        )
+    tell(
+        f"in the page: {counts['same']} of {counts['blocks']} blocks on {counts['pages']} pages as built, "
+        f"{counts['chosen']} as Z3 chose, "
+        f"{counts['barred']} cannot be run there; "
+        f"first result after {first[0]:.1f} to {first[-1]:.1f} s, "
+        f"each later block {later[len(later) // 2] * 1000:.0f} ms "
+        f"(median of pages), {later[-1] * 1000:.0f} ms at most"
+    )
     assert counts["pages"] == len(PAGES)
 
 
@@ -267,8 +291,8 @@ def test_everything_can_be_done_by_keyboard(reader: Reader) -> None:
 
 
 @pytest.mark.parametrize("width", [1280, 360])
-def test_an_open_editor_and_its_output_fit_the_page(browser: Browser, address: str, width: int) -> None:
-    reader = Reader(browser, address, width)
+def test_an_open_editor_and_its_output_fit_the_page(window: BrowserContext, address: str, width: int) -> None:
+    reader = Reader(window, address, width)
     reader.open("spec/entry-exit")
     reader.edit(0, "print('wide ' * 100)\n" + "x = 1  # " + "wide " * 60)
     assert reader.run(0, agree=True) == "Your code ran"

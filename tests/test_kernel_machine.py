@@ -82,7 +82,7 @@ class TestJudging:
         return judge_one(scenario(CREATE, WRITE, READ), "", ["observes=*", *answers])
 
     def test_equal(self) -> None:
-        assert self.judge("ret=0", "ok", "value=0x1") == {"outcome": "equal", "published": True, "steps": 3}
+        assert self.judge("ret=0", "ok", "value=0x1") == {"outcome": "as published"}
 
     @pytest.mark.parametrize("answers", [
         ("ret=0", "ok", "value=0x5"),
@@ -96,15 +96,14 @@ class TestJudging:
         assert self.judge(*answers)["outcome"] == "differs"
 
     def test_unsupported_is_not_shown(self) -> None:
-        assert self.judge("ret=0", "unsupported=no such thing")["outcome"] == "not shown"
-
+        assert self.judge("ret=0", "unsupported=no such thing") == {"outcome": "not shown", "why": "no such thing"}
 
     def test_a_known_difference_that_is_gone_fails(self) -> None:
         from judging import KNOWN, declared
 
         id = next(iter(KNOWN))
-        assert declared(id, {"outcome": "differs", "why": "so"})["outcome"] == "known difference"
-        assert declared(id, {"outcome": "equal"})["outcome"] == "differs"
+        assert declared(id, {"outcome": "differs", "why": "so"}) == {"outcome": "known difference", "why": KNOWN[id]}
+        assert declared(id, {"outcome": "as published"})["outcome"] == "differs"
         assert declared("another", {"outcome": "equal"}) == {"outcome": "equal"}
 
     def test_known_differences_are_of_published_scenarios(self) -> None:
@@ -122,6 +121,13 @@ class TestChoosing:
             "a move to a host that needs another boot")
         assert cannot_show(scenario(CREATE, {"op": "migrate", "to": "sapphire-rapids"})) == ""
 
+    def test_what_the_vmm_does_not_look_at_is_not_performed(self) -> None:
+        from rig import cannot_show
+
+        assert cannot_show(scenario(CREATE, {"op": "exit", "nmi_leaves": "0x0"})) == ""
+        assert cannot_show(scenario(CREATE, {"op": "migrate", "to": "sapphire-rapids", "vmm": "qemu"})) == (
+            "the machine's VMM does not know migrate with vmm")
+
     def test_a_host_is_a_command_line_and_parameters(self) -> None:
         from rig import Boot, place
 
@@ -130,3 +136,35 @@ class TestChoosing:
         assert place(resolve_host("ice-lake-server")) == (
             Boot("clearcpuid-363-674", "clearcpuid=363,674"),
             "enable_apicv=0 arch_capabilities_or=0x0 no_spec_ctrl_virt=1")
+
+
+class TestComparing:
+    """Two scenarios in a batch; the boot answered for the first alone."""
+
+    @pytest.fixture
+    def record(self, tmp_path: Path) -> dict[str, Any]:
+        from judging import compare
+        from rig import batches
+
+        vectors = FOLDER.parents[1] / "vectors" / "cap"
+        batches(tmp_path, vectors, "cap.check-extension.no", [])
+        batch, = tmp_path.glob("*.batch")
+        ids = re.findall("^#id (.*) -$", batch.read_text("utf-8"), re.MULTILINE)
+        assert len(ids) == 1
+        batch.write_text(batch.read_text("utf-8") + "#id cap.enable.unknown -\n", "utf-8")
+        batch.with_suffix(".answers").write_text(f"#id {ids[0]} -\nobserves=*\nnonsense\n", "utf-8")
+        return compare(tmp_path, vectors, verbose=False)
+
+    def test_a_scenario_without_an_answer_differs(self, record: dict[str, Any]) -> None:
+        from judging import failed
+
+        assert record["outcomes"]["differs"]["the machine stopped before it answered"] == ["cap.enable.unknown"]
+        assert failed(record)
+
+    def test_a_repair_taken_away_that_differs_fails(self, record: dict[str, Any]) -> None:
+        from judging import failed
+
+        record["outcomes"]["differs"] = {}
+        assert not failed(record)
+        record["repairs taken away"] = {"here": {"none": {"outcome": "equal"}, "D1": {"outcome": "differs"}}}
+        assert failed(record)

@@ -1120,7 +1120,7 @@ static inline void specctrl_get_nested_state(const struct specctrl_vcpu *vcpu,
 static inline specctrl_checked
 specctrl_set_nested_state(struct specctrl_vcpu *vcpu, const struct specctrl_nested_state *state)
 {
-	if ((state->nested.vmx_operation && !vcpu->host->nested) ||
+	if (((state->nested.vmx_operation || state->nested.smm_left_vmx) && !vcpu->host->nested) ||
 	    (state->nested.run_pending && !state->level2))
 		return SPECCTRL_EINVAL;
 	specctrl_leave_nested(vcpu);

@@ -48,12 +48,14 @@ OPERATIONS_AS_POSTED: dict[str, tuple[int, tuple[str, ...]]] = {
 REPAIRS: dict[str, tuple[str, ...]] = {
     "D1": ("save", "entry", "load_vmcs", "report"),
     "D2": ("write", "save", "entry"),
+    "D3": ("interception", "read", "write", "save", "entry", "report"),
     "D4": ("load_vmcs",),
     "D5": ("abandon", "save", "entry"),
     "D7": ("save", "entry", "load_vmcs", "report"),
     "D8": ("write",),
     "D9": ("init",),
     "D10": ("shows_enumeration", "shows_mitigation_ctrl", "report"),
+    "D18": ("save", "entry", "report"),
     "D21": ("report",),
     "all": tuple(OPERATIONS_AS_POSTED),
 }

@@ -1,9 +1,7 @@
 """The answers of the test machine: compared with what must come of them, and replayed as an adapter."""
 
-import hashlib
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +12,15 @@ from specctrl.scenario import Scenario, read
 from specctrl.scenario.format import OUTCOMES, SETS, SHOWS
 from specctrl.scenario.reading import Step
 from specctrl.scenario.running import TargetFailed, differences, normalised, written
+from specctrl.targets.kernel_record import AS_PUBLISHED, DIFFERS, ENDINGS, EQUAL, KNOWN_DIFFERENCE, NOT_SHOWN
 from specctrl.targets.plain import decode, encode
 
 HISTORIES = Path(__file__).parent / "histories"  # of the machine's own: no published vectors
 KNOWN = {
     "kvm-abi.create-vcpu":
         "KVM_MAX_VCPU_IDS is four times CONFIG_KVM_MAX_NR_VCPUS, which Debian has at 4096, not at the default of 1024",
+    "field.capabilities-hidden":
+        "userspace cannot give IA32_ARCH_CAPABILITIES to a guest whose CPUID lacks it (kvm_set_msr_common)",
     "nested.state.not-nested":
         "KVM_GET_NESTED_STATE is EINVAL where kvm_intel offers no nested virtualization (kvm_vcpu_ioctl)",
     "nested.state.leaves-l2":
@@ -93,19 +94,52 @@ def answers(text: str) -> Iterator[tuple[str, str, list[str]]]:
 
 
 def compare(folder: Path, vectors: Path, verbose: bool) -> dict[str, Any]:
-    """Judge every boot's answers; returns the record."""
+    """Judge every boot's answers; returns what came of each scenario, and of each history without its repair."""
     scenarios = {scenario.id: scenario for scenario in read([vectors, HISTORIES])}
-    record: dict[str, Any] = {"scenarios": {}, "taken-away": {}}
-    for file in sorted(folder.glob("*.answers")):
-        for id, away, lines in answers(file.read_text(encoding="utf-8", errors="replace")):
-            verdict = declared(id, judge_one(scenarios[id], away, lines))
-            into = record["scenarios"] if scenarios[id].profile == "spec" else record["taken-away"].setdefault(id, {})
-            into[id if scenarios[id].profile == "spec" else away or "none"] = verdict
-            if verbose and verdict["outcome"] != "equal":
-                print(f"{id} {away}: {verdict['outcome']}: {verdict.get('why', '')}")
+    outcomes: dict[str, dict[str, Any]] = {name: {} for name in ENDINGS}
+    taken_away: dict[str, dict[str, Any]] = {}
+    for file in sorted(folder.glob("*.batch")):
+        said = file.with_suffix(".answers").read_text(encoding="utf-8", errors="replace")
+        lines_of = {(id, away): lines for id, away, lines in answers(said)}
+        for id, away, _ in answers(file.read_text(encoding="utf-8")):
+            verdict = declared(id, judge_one(scenarios[id], away, lines_of.get((id, away), [])))
+            if verbose and verdict["outcome"] not in (AS_PUBLISHED, EQUAL):
+                print(f"{id} {away}: {verdict['outcome']}: {verdict['why']}")
+            if scenarios[id].profile == "spec":
+                outcomes[verdict["outcome"]][id] = verdict.get("why")
+            else:
+                shows = difference(scenarios[id], away) if away else None
+                taken_away.setdefault(id, {})[away or "none"] = {**verdict, **({"shows": shows} if shows else {})}
     for id, reason in json.loads((folder / "not-shown.json").read_text(encoding="utf-8")).items():
-        record["scenarios"].setdefault(id, {"outcome": "not shown", "why": reason})
-    return record
+        outcomes[NOT_SHOWN][id] = reason
+    return {
+        "outcomes": {
+            AS_PUBLISHED: sorted(outcomes[AS_PUBLISHED]),
+            EQUAL: sorted(outcomes[EQUAL]),
+            **{name: by_reason(outcomes[name]) for name in (KNOWN_DIFFERENCE, DIFFERS, NOT_SHOWN)},
+        },
+        "repairs taken away": taken_away,
+    }
+
+
+def by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    """The scenarios of each reason, the most frequent first."""
+    found: dict[str, list[str]] = {}
+    for id, why in sorted(reasons.items()):
+        found.setdefault(why, []).append(id)
+    return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0])))
+
+
+def difference(scenario: Scenario, away: str) -> str:
+    """The first thing that a repair taken away changes in a history, or "" if it changes nothing."""
+    for (step, without), (_, repaired) in zip(history(scenario, away), history(scenario, ""), strict=False):
+        before, after = written(without), written(repaired)
+        for key in {**before, **after}:
+            if key not in ABOVE and before.get(key) != after.get(key):
+                return f"{encode(step.message())}: {key} {before.get(key)} without the repair, {after.get(key)} with it"
+        if without.get("host_fault"):
+            return f"{encode(step.message())}: the host's own WRMSR faults without the repair, and not with it"
+    return ""
 
 
 def replay(folder: Path) -> None:
@@ -136,60 +170,54 @@ def replay(folder: Path) -> None:
 
 def declared(id: str, verdict: dict[str, Any]) -> dict[str, Any]:
     """A verdict with the differences that are known taken into account."""
-    if id not in KNOWN or verdict["outcome"] == "not shown":
+    if id not in KNOWN or verdict["outcome"] == NOT_SHOWN:
         return verdict
-    if verdict["outcome"] == "differs":
-        return {**verdict, "outcome": "known difference", "because": KNOWN[id]}
-    return {**verdict, "outcome": "differs", "why": f"a known difference is not there: {KNOWN[id]}"}
+    if verdict["outcome"] == DIFFERS:
+        return {"outcome": KNOWN_DIFFERENCE, "why": KNOWN[id]}
+    return {"outcome": DIFFERS, "why": f"a known difference is not there: {KNOWN[id]}"}
 
 
 def judge_one(scenario: Scenario, away: str, lines: list[str]) -> dict[str, Any]:
-    """One scenario: equal, differs or not shown; and whether it is also what is published."""
+    """One scenario: as published, equal, differs or not shown."""
     steps = history(scenario, away)
     published = away == "" and len(steps) == len(scenario.steps)
     for index, (step, expected) in enumerate([(None, {}), *steps]):
         if index >= len(lines):
-            return {"outcome": "differs", "step": index - 1, "why": "the machine stopped before it answered"}
+            return {"outcome": DIFFERS, "why": "the machine stopped before it answered"}
         line = lines[index]
         if "unsupported=" in line:
             why = line.partition("unsupported=")[2]
-            return {"outcome": "not shown", "step": index - 1, "why": why}
+            return {"outcome": NOT_SHOWN, "why": why}
         if step is None:
             continue
         try:
             seen = normalised(decode(line))
         except (ValueError, TargetFailed) as nonsense:
-            return {"outcome": "differs", "step": index - 1, "why": f"nonsense: {nonsense}: {line[:100]}"}
+            return {"outcome": DIFFERS, "why": f"nonsense: {nonsense}: {line[:100]}"}
         why = disagreement(step, normalised(written(expected)), seen)
         if why:
-            return {"outcome": "differs", "step": index - 1, "why": f"{encode(step.message())}: {why}"}
+            return {"outcome": DIFFERS, "why": f"{encode(step.message())}: {why}"}
         if published:
             written_step = scenario.steps[index - 1]
             published = not differences(written_step, modelled(step, {**expected, **seen}))
-    return {"outcome": "equal", "published": bool(published), "steps": len(steps)}
+    return {"outcome": AS_PUBLISHED if published else EQUAL}
 
 
 def summary(record: Mapping[str, Any]) -> str:
     """The table."""
-    counts = Counter(verdict["outcome"] for verdict in record["scenarios"].values())
-    published = sum(bool(verdict.get("published")) for verdict in record["scenarios"].values())
-    performed = len(record["scenarios"]) - counts["not shown"]
-    lines = [f"performed {performed}, equal {counts['equal']} "
-             f"(as published, step by step: {published}), known differences {counts['known difference']}, "
-             f"differ {counts['differs']}, not shown {counts['not shown']}"]
-    for why, number in Counter(verdict["why"] for verdict in record["scenarios"].values()
-                               if verdict["outcome"] == "not shown").most_common():
-        lines.append(f"  not shown {number:4}: {why}")
-    for id, each in sorted(record["taken-away"].items()):
-        lines.append(f"  {id}: " + ", ".join(f"{away} {verdict['outcome']}" for away, verdict in each.items()))
+    counts = {name: ids if isinstance(ids, list) else [id for each in ids.values() for id in each]
+              for name, ids in record["outcomes"].items()}
+    lines = [f"{len(ids):5}  {name}" for name, ids in counts.items()]
+    for name in (DIFFERS, NOT_SHOWN, KNOWN_DIFFERENCE):
+        for why, ids in record["outcomes"][name].items():
+            lines.append(f"  {name} {len(ids):4}: {why}" + (f" ({', '.join(ids)})" if name != NOT_SHOWN else ""))
+    for id, each in sorted(record["repairs taken away"].items()):
+        lines.append(f"  {id}: " + ", ".join(f"{away} {verdict['outcome']}" + (", shows" if "shows" in verdict else "")
+                                             for away, verdict in each.items()))
     return "\n".join(lines)
 
 
-def identity(vectors: Path) -> dict[str, str]:
-    """What the record is of: hashes of the series, of the rig and of the vectors."""
-    here = Path(__file__).parent
-    machine = [here / name for name in ("rig.py", "expected.py", "judging.py", "vmm.c")]
-    parts = {"series": sorted((here / "series").iterdir()), "machine": machine,
-             "vectors": sorted(vectors.glob("*/*.json"))}
-    return {name: hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-            for name, files in parts.items()}
+def failed(record: Mapping[str, Any]) -> bool:
+    """Whether something differs that is not declared."""
+    taken_away = [verdict["outcome"] for each in record["repairs taken away"].values() for verdict in each.values()]
+    return bool(record["outcomes"][DIFFERS]) or DIFFERS in taken_away

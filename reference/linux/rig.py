@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from expected import OPERATIONS_AS_POSTED, REPAIRS, history
-from judging import HISTORIES, compare, identity, replay, summary
+from judging import HISTORIES, compare, failed, replay, summary
 
 from specctrl.model.parts import resolve_host
 from specctrl.scenario import Scenario, read
 from specctrl.scenario.format import HOST
+from specctrl.targets.kernel_record import identity
 from specctrl.targets.plain import encode
 
 
@@ -75,6 +76,20 @@ def place(host: Any) -> tuple[Boot, str] | str:
     return Boot(name, append.strip()), parameters
 
 
+PERFORMED = {
+    "check_extension": "cap fd", "get_supported_force_spec_ctrl": "fd bad_pointer",
+    "enable_cap": "fd vcpu cap args flags",
+    "create_vcpu": "vcpu features", "get_msrs": "vcpu msrs", "set_msrs": "vcpu msrs", "get_feature_msrs": "msrs",
+    "get_msr_index_list": "", "get_msr_feature_index_list": "", "set_msr_filter": "default ranges",
+    "reply_msr_exit": "vcpu value error", "reset_vcpu": "vcpu", "get_nested_state": "vcpu state",
+    "set_nested_state": "vcpu state run_pending", "migrate": "to order msrs force", "rdmsr": "vcpu msr",
+    "wrmsr": "vcpu msr value", "nested_enter": "vcpu msr_load intercept exit_msr_store exit_msr_load",
+    "nested_exit": "vcpu msr_store msr_load", "init": "vcpu", "vmxoff": "vcpu", "smi": "vcpu", "rsm": "vcpu",
+    "exit": "vcpu nmi_leaves", "host_write": "vcpu value", "observe": "vcpu",
+}
+"""What ``vmm.c`` performs, with the arguments that it looks at; ``boot`` is made of accesses above it."""
+
+
 CODE_HAS = {"init-withdraws-report": True, "vm-entry-loads-shadow": False}
 """How the code, and Bochs, have what is only assumed."""
 
@@ -88,6 +103,9 @@ def cannot_show(scenario: Scenario) -> str:
         if name in CODE_HAS and on != CODE_HAS[name]:
             return f"an assumption that the code does not have: {name} {on}"
     for step in scenario.steps:
+        beyond = set(step.args) - set(PERFORMED.get(step.op, " ".join(step.args)).split())
+        if beyond:
+            return f"the machine's VMM does not know {step.op} with {', '.join(sorted(beyond))}"
         if step.op == "migrate":
             to = place(resolve_host(step.args["to"]))
             if isinstance(to, str):
@@ -186,6 +204,12 @@ def initrd(folder: Path) -> bytes:
     return bytes(archive)
 
 
+def seconds(file: Path | None) -> dict[str, int]:
+    """How long each part took: lines of a name and a number; of a part that ran again the last one."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file else []
+    return {name: int(number) for name, number in (line.rsplit(" ", 1) for line in lines)}
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -195,6 +219,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="scenarios whose id has this")
     parser.add_argument("--without", action="append", default=[], help="of the defects' histories: without this repair")
     parser.add_argument("--record", type=Path, help="where to write what came of each")
+    parser.add_argument("--seconds", type=Path, help="a file that says how long each part took")
     parser.add_argument("--version", action="append", default=[], help="what it ran on, for the record")
     parser.add_argument("-v", "--verbose", action="store_true")
     options = parser.parse_args()
@@ -209,10 +234,10 @@ def main() -> int:
         return 0
     record = compare(options.folder, options.vectors, options.verbose)
     if options.record:
-        record["ran-on"] = {"date": date.today().isoformat(), "versions": options.version, **identity(options.vectors)}
-        replace(options.record, json.dumps(record, indent=1, sort_keys=True) + "\n")
+        on = {"date": date.today().isoformat(), "versions": options.version, "seconds": seconds(options.seconds)}
+        replace(options.record, json.dumps({"on": on, **record, "of": identity()}, indent=1) + "\n")
     print(summary(record))
-    return 1 if any(verdict["outcome"] == "differs" for verdict in record["scenarios"].values()) else 0
+    return int(failed(record))
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ class TestPrograms:
         ("cat /bin/ls", "answered nonsense|speaks neither JSON nor words"),  # by what stands in its first line
         ("yes", "speaks neither JSON nor words"),
         ("sh -c 'sleep 321 &'", "ended with status 0 instead of answering"),
-        ("head -c 3000000 /dev/zero", "a line of over 1048576 bytes"),
+        ("sh -c 'read asked; head -c 3000000 /dev/zero'", "a line of over 1048576 bytes"),
     ])
     def test_it_is_said_what_it_did(self, command: str, program: str, said: str, tmp_path: Path) -> None:
         file = put(tmp_path, scenario(id="test.plain"))
@@ -121,7 +121,7 @@ class TestPrograms:
         keys = ", ".join(f'"x-{number}": 0' for number in range(40_000))
         (tmp_path / "answer").write_text(f"{{{keys}, \"x-0\": 0}}\n")
         file = put(tmp_path, scenario(id="test.plain"))
-        program = f"cmd:sh -c 'cat {tmp_path / 'answer'}; cat > /dev/null'"
+        program = f"cmd:sh -c 'read asked; cat {tmp_path / 'answer'}; cat > /dev/null'"
         begun = time.monotonic()
         status, out, _ = ended("run", file, "--target", program)
         assert status == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from site_builder import API, NOTEBOOK, RULE, TOY, Site
-from specctrl.evidence.digest import digest
+from specctrl.digest import digest
 from specctrl.evidence.page_runs import in_copies
 from specctrl.evidence.run_pages import failures, modules_of, run_docstrings, run_page
 from specctrl.site.html import commit

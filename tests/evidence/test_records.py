@@ -4,13 +4,14 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
+from specctrl.digest import CORE, PACKAGE
 from specctrl.evidence import records
 from specctrl.evidence.collect import Example, Shown
-from specctrl.evidence.digest import CORE, PACKAGE
 from specctrl.evidence.links import claims_of
 from specctrl.evidence.records import Evidence, RecordError, gather, lacks, obtain
 from specctrl.exploration.properties import PROPERTIES
@@ -121,7 +122,19 @@ class TestRecords:
         (tmp_path / "source").write_text("two")
         assert {"made": 2} == obtain("shown", tmp_path, tmp_path / "kept")
         assert ["shown-one.json", "shown-two.json", "times.json"] == sorted(
-            file.name for file in (tmp_path / "kept").iterdir())
+            file.name for file in (tmp_path / "kept").glob("[!.]*"))
+
+    def test_two_that_want_it_at_once_make_it_once(self, tmp_path, runs):
+        (tmp_path / "source").write_text("one")
+        with ThreadPoolExecutor(1) as other:
+            with records._alone("shown", tmp_path):
+                waiting = other.submit(obtain, "shown", tmp_path, tmp_path)
+                with pytest.raises(TimeoutError):
+                    waiting.result(timeout=0.3)
+                made = {"kind": "shown", "key": "one", "outcome": {"made": "by the first"}}
+                records.write_file(tmp_path / "shown-one.json", made)
+            assert {"made": "by the first"} == waiting.result()
+        assert [] == runs
 
     def test_times_stand_in_a_file_of_their_own(self, tmp_path, runs):
         (tmp_path / "source").write_text("one")

@@ -209,6 +209,14 @@ class TestNestedState:
         assert errno.EINVAL == outcome(target.set_nested_state, state).number
         assert before == target.get_nested_state()
 
+    @pytest.mark.parametrize("left_level2", [True, False])
+    def test_vmx_state_that_an_smi_left_is_einval_too_without_nesting(self, left_level2):
+        target = machine(resolve_host({"part": "sapphire-rapids", "nested": False})).vcpus[0]
+        before = target.get_nested_state()
+        state = NestedState(False, False, L1Controls(), False, True, left_level2, True, False)
+        assert errno.EINVAL == outcome(target.set_nested_state, state).number
+        assert before == target.get_nested_state()
+
     def test_without_nesting_an_empty_state_is_saved_and_restored(self):
         target = machine(resolve_host({"part": "sapphire-rapids", "nested": False})).vcpus[0]
         target.smm = True

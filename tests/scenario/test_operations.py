@@ -74,7 +74,7 @@ class TestAllOfThem:
         assert list(OPERATIONS) == listed
 
     def test_what_the_published_set_says_of_them_is_up_to_date(self):
-        """If not: ``python -m specctrl.scenario vectors``."""
+        """If not: ``python -m specctrl.vectors vectors``."""
         assert {path: path.read_text("utf-8") for path in derived(ROOT / "vectors")} == derived(ROOT / "vectors")
 
     def test_the_machine_performs_no_other(self):

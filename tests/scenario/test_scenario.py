@@ -8,8 +8,6 @@ from xml.etree import ElementTree
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from scenario_samples import CTRL, EXAMPLE, FORCED, SAMPLES, SPEC_CTRL, scenario, see, write
 from specctrl.model.outcomes import Misuse, Unsupported
@@ -214,7 +212,6 @@ ERRORS: list[tuple[Any, str, str]] = [
     ('{"id": "a", "id": "b"}', "", 'the key "id" stands here twice'),
     ('{"x-a": [{"b/c": {"d": 1, "d": 1}}]}', "/x-a/0/b~1c", 'the key "d" stands here twice'),
     ('{"id": "\\ud800"}', "/id", "half of a surrogate pair"),
-    ('{"x-n": ' + "9" * 5000 + "}", "/x-n", "a number of 5000 digits"),
     ('{"id": }', "", "not JSON: line 1, column 8: expecting value"),
     ("", "", "not JSON: line 1, column 1"),
     ("[" * 100_000, "", "nested too deeply"),
@@ -315,38 +312,6 @@ class TestSchema:
     def test_it_refuses_what_the_checker_refuses(self, document: Any, reason: str) -> None:
         beyond = any(part in reason for part in NOT_IN_SCHEMA) or reason == "0x400"
         assert SCHEMA.is_valid(document) == (beyond or (reason == "is not a 64-bit value" and not _plain(document)))
-
-    @settings(max_examples=400, deadline=None, derandomize=True)
-    @given(st.data())
-    def test_it_accepts_whatever_the_checker_accepts(self, data: st.DataObject) -> None:
-        document = copy.deepcopy(data.draw(st.sampled_from(SAMPLES)))
-        place, key = data.draw(st.sampled_from(list(_places(document))))
-        if data.draw(st.booleans()):
-            place[key] = data.draw(_VALUES)
-        else:
-            del place[key]
-        try:
-            loads(json.dumps(document))
-        except Invalid as invalid:
-            if SCHEMA.is_valid(document):
-                for problem in invalid.problems:
-                    assert any(part in problem.reason for part in NOT_IN_SCHEMA), problem
-        else:
-            SCHEMA.validate(document)
-
-
-_VALUES = st.one_of(
-    st.none(), st.booleans(), st.integers(-1, 1 << 65), st.floats(0.5, 0.9), st.sampled_from([
-        "", "0x1", "0x1ffffffffffffffff", "all", "vm", "vcpu", "kvm", "allow", "EINVAL", "#GP", "rdmsr", SPEC_CTRL,
-        "sapphire-rapids", [], {}, [0], [[0x48, 1]], {"part": "ice-lake-server"}, {"reason": "FILTER"}, ["BHI"]]))
-
-
-def _places(value: Any) -> Any:
-    """Every place in a document: container and key."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        yield value, key
-        yield from _places(item)
 
 
 def _plain(document: Any) -> bool:

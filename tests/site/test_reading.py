@@ -139,6 +139,6 @@ class TestRedirects:
         assert [new for new in moved.values() if new.page not in pages | {"index"}] == []
 
     def test_a_list_that_is_not_there_is_an_error(self, tmp_path: Path) -> None:
-        with pytest.raises(RedirectError, match="redirects.toml"):
+        with pytest.raises(RedirectError, match=r"redirects\.toml"):
             read_redirects(tmp_path / "redirects.toml")
         assert list(problems({}, {})) == []

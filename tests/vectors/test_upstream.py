@@ -43,7 +43,6 @@ STRICT = ("-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror")
 PUBLISHED = read([ROOT / "vectors"])
 SCENARIOS = {each.id: each for each in PUBLISHED}
 SPEC = EmulatorTarget("spec")
-CASES, LEFT = cases(PUBLISHED)
 
 
 def _can_compile():
@@ -70,6 +69,18 @@ CREATE = {"op": "create_vcpu"}
 SUPPORTED = {"op": "get_supported_force_spec_ctrl", "expect": {"value": "0x447"}}
 
 
+@pytest.fixture(scope="module")
+def made():
+    """Every case, and how many scenarios are left out for which reason."""
+    return cases(PUBLISHED)
+
+
+@pytest.fixture(scope="module")
+def every(made):
+    """Every case."""
+    return made[0]
+
+
 def on_host(case, host):
     """What the emulator makes of a case on a host."""
     tried = replace(SCENARIOS[case.id], steps=with_exits(case.steps), host=host_object(host))
@@ -92,15 +103,16 @@ def random_hosts(number, seed=1):
 class TestCases:
     """Which scenarios become cases, and what a case needs."""
 
-    def test_every_scenario_is_a_case_or_is_left_out_for_a_reason(self):
-        assert len(PUBLISHED) == len(CASES) + LEFT.total()
-        assert all(number > 0 and why for why, number in LEFT.items())
-        assert len(CASES) > 100
+    def test_every_scenario_is_a_case_or_is_left_out_for_a_reason(self, made):
+        every, left = made
+        assert len(PUBLISHED) == len(every) + left.total()
+        assert all(number > 0 and why for why, number in left.items())
+        assert len(every) > 100
 
-    def test_on_every_host_that_fits_the_emulator_shows_what_a_case_expects(self):
+    def test_on_every_host_that_fits_the_emulator_shows_what_a_case_expects(self, every):
         tried = 0
         for host in [*random_hosts(40), *map(resolve_host, PARTS)]:
-            for case in CASES:
+            for case in every:
                 if fits(case, host):
                     tried += 1
                     assert "pass" == on_host(case, host), (case.id, host)
@@ -158,24 +170,24 @@ class TestCases:
 
 
 @pytest.fixture(scope="module")
-def text():
-    return filled((UPSTREAM / HARNESS).read_text(), CASES)
+def text(every):
+    return filled((UPSTREAM / HARNESS).read_text(), every)
 
 
 class TestSelftest:
     """The text: every case is in it, once, and the harness has the marks that are filled."""
 
-    def test_every_case_is_in_it_once(self, text):
-        assert [case.id for case in CASES] == re.findall(r'CASE\("([^"]+)"', text)
+    def test_every_case_is_in_it_once(self, text, every):
+        assert [case.id for case in every] == re.findall(r'CASE\("([^"]+)"', text)
 
     def test_a_selection_chooses(self):
         chosen = selftest(Selection(rules=["cap.enable.before-vcpus"], kind="hand"))
         assert {"cap.enable-after-vcpu", "cap.enable.after-failed-creation"} == set(
             re.findall(r'CASE\("([^"]+)"', chosen))
 
-    def test_a_mark_that_nothing_fills_is_an_error(self, text):
+    def test_a_mark_that_nothing_fills_is_an_error(self, text, every):
         with pytest.raises(ValueError, match="wanted: numbers"):
-            filled(text, CASES)
+            filled(text, every)
 
     def test_the_command_writes_what_the_function_makes(self, tmp_path, capsys):
         assert 0 == main(["export", "msrs-rows"])
@@ -241,14 +253,14 @@ def program(compiled):
 class TestRun:
     """The generated selftest on the stand-in, over the C reference."""
 
-    def test_it_passes_on_every_part_and_on_hosts_made_at_random_and_every_case_runs_somewhere(self, program):
+    def test_it_passes_on_every_part_and_on_hosts_made_at_random_and_every_case_runs_somewhere(self, program, every):
         passed = set()
-        for host in [*map(resolve_host, PARTS), *random_hosts(40), *(resolve_host(case_host(case)) for case in CASES)]:
+        for host in [*map(resolve_host, PARTS), *random_hosts(40), *(resolve_host(case_host(case)) for case in every)]:
             status, lines = ran(program, host)
             assert 0 == status, [line for line in lines if not line.startswith("ok")]
-            assert f"1..{len(CASES)}" in lines
+            assert f"1..{len(every)}" in lines
             passed |= passed_of(lines)
-        assert {case.id for case in CASES} == passed
+        assert {case.id for case in every} == passed
 
     def test_what_it_skips_it_skips_with_the_reason(self, program):
         _, lines = ran(program, resolve_host("ice-lake-server"))

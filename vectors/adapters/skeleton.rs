@@ -72,35 +72,35 @@ impl Hypervisor {
         match words.text("op").unwrap_or("") {
             "begin" => self.begin(words),
             // level processor
-            "create_vcpu" => unsupported(words), // vcpu=0 [features=SPEC_CTRL,SSBD] -> ret=0
-            "wrmsr" => unsupported(words),       // vcpu=0 msr=0x48 value=0x1 -> ok
-            "rdmsr" => unsupported(words),       // vcpu=0 msr=0x48 -> value=0x1
-            "exit" => unsupported(words),        // vcpu=0 [nmi_leaves=0x1] -> host_spec_ctrl=0x401
-            "observe" => unsupported(words), // vcpu=0 -> effective=0x1 guest_view=0x1 level=1 smm=false
-            "enable_cap" => unsupported(words), // fd=vm [vcpu=0] cap=236 args=0x4,0x0 flags=0x0 -> ret=0
+            "enable_cap" => unsupported(words), // fd=vm [vcpu=0] cap=236 args=0x1 flags=0x1 -> ret=0
+            "create_vcpu" => unsupported(words), // vcpu=0 [features=SPEC_CTRL] -> ret=0
+            "rdmsr" => unsupported(words), // vcpu=0 msr=0x48 -> value=0x1
+            "wrmsr" => unsupported(words), // vcpu=0 msr=0x48 value=0x1 -> ok
+            "exit" => unsupported(words), // vcpu=0 [nmi_leaves=0x1] -> host_spec_ctrl=0x1
+            "observe" => unsupported(words), // vcpu=0 -> effective=0x1 guest_view=0x1 mask=0x1 shadow=0x1 intercepted=true saved=0x1 level=1 smm=true shut_down=true
             // level force
-            "set_msrs" => unsupported(words), // vcpu=0 msrs=0x48:0x1,0x50000002:0x0 -> ret=2
-            "get_msrs" => unsupported(words), // vcpu=0 msrs=0x48,0x10a -> ret=2 values=0x1,0x0
-            "init" => unsupported(words),     // vcpu=0 -> ok
+            "get_msrs" => unsupported(words), // vcpu=0 msrs=0x48 -> ret=0 values=0x1
+            "set_msrs" => unsupported(words), // vcpu=0 msrs=0x48:0x1 -> ret=0
             "reset_vcpu" => unsupported(words), // vcpu=0 -> ret=0
+            "migrate" => unsupported(words), // to.*=... order=nested-first [msrs=0x48] force=keep [features=SPEC_CTRL] [vmm=as-specified] -> refused=0x48
+            "init" => unsupported(words), // vcpu=0 -> ok
+            "boot" => unsupported(words), // vcpu=0 kernel.*=... cpu=boot -> wrote=0x48:0x1
             "host_write" => unsupported(words), // vcpu=0 value=0x1 -> ok
-            "migrate" => unsupported(words), // to.features=... order=nested-first [msrs=0x48] force=keep [features=SSBD] [vmm=qemu] -> ok
-            "boot" => unsupported(words), // vcpu=0 kernel.os=linux ... cpu=boot -> wrote=0x48:0x1
             // level nested
-            "nested_enter" => unsupported(words), // vcpu=0 [msr_load=0x48:0x1] [intercept=0x48:rw] [exit_msr_store=0x48] [exit_msr_load=0x48:0x0] -> ok
-            "nested_exit" => unsupported(words), // vcpu=0 [msr_store=0x48] [msr_load=0x48:0x0] -> stored=0x1
-            "vmxoff" => unsupported(words),      // vcpu=0 -> ok
-            "smi" => unsupported(words),         // vcpu=0 -> ok
-            "rsm" => unsupported(words),         // vcpu=0 -> ok
-            "get_nested_state" => unsupported(words), // vcpu=0 state=LABEL -> ret=0
-            "set_nested_state" => unsupported(words), // vcpu=0 state=LABEL [run_pending=true] -> ret=0
+            "get_nested_state" => unsupported(words), // vcpu=0 state=a -> ret=0
+            "set_nested_state" => unsupported(words), // vcpu=0 state=a [run_pending=true] -> ret=0
+            "nested_enter" => unsupported(words), // vcpu=0 [msr_load=0x48:0x1] [intercept=0x48:rw] [exit_msr_store=0x48] [exit_msr_load=0x48:0x1] -> ok
+            "nested_exit" => unsupported(words), // vcpu=0 [msr_store=0x48] [msr_load=0x48:0x1] -> stored=0x1
+            "vmxoff" => unsupported(words), // vcpu=0 -> ok
+            "smi" => unsupported(words), // vcpu=0 -> ok
+            "rsm" => unsupported(words), // vcpu=0 -> ok
             // level kvm-abi
-            "check_extension" => unsupported(words), // cap=236 fd=vm -> ret=1
-            "get_supported_force_spec_ctrl" => unsupported(words), // fd=kvm bad_pointer=false -> ret=0 value=0x447
-            "get_feature_msrs" => unsupported(words),              // msrs=0x10a -> ret=1 values=0x0
-            "get_msr_index_list" => unsupported(words),            // -> contains=0x48 lacks=0x10a
-            "get_msr_feature_index_list" => unsupported(words),    // -> contains=0x10a lacks=0x48
-            "set_msr_filter" => unsupported(words), // default=allow ranges=0x48:2:rw:10 -> ret=0
+            "check_extension" => unsupported(words), // cap=236 fd=kvm -> ret=0
+            "get_supported_force_spec_ctrl" => unsupported(words), // fd=kvm bad_pointer=true -> ret=0 value=0x1
+            "get_feature_msrs" => unsupported(words), // msrs=0x48 -> ret=0 values=0x1
+            "get_msr_index_list" => unsupported(words), //  -> contains=0x48 lacks=0x48
+            "get_msr_feature_index_list" => unsupported(words), //  -> contains=0x48 lacks=0x48
+            "set_msr_filter" => unsupported(words), // default=allow ranges=0x48:1:rw:1 -> ret=0
             "reply_msr_exit" => unsupported(words), // vcpu=0 [value=0x1] [error=true] -> value=0x1
             _ => unsupported(words),
         }

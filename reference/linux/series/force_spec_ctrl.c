@@ -271,8 +271,10 @@ void force_spec_ctrl_before_entry(struct kvm_vcpu *vcpu)
 /*
  * After a VM-Exit: take over what the guest may have written without one.  The
  * assembly code has read the MSR into vmx->spec_ctrl under the same condition,
- * and has compared that with the host's value.
+ * and has compared that with the host's value.  Where the guest cannot write
+ * the MSR it compares two variables; if they agree, the MSR is looked at here.
  *
+ * rule: exit.host-restored
  * rule: exit.saved-from-view
  * rule: exit.saved-is-hardware
  * rule: exit.view-taken
@@ -281,10 +283,20 @@ void force_spec_ctrl_after_exit(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
 	struct force_spec_ctrl *force = &vmx->force_spec_ctrl;
+	u64 host, held;
 
-	if (!cpu_feature_enabled(X86_FEATURE_MSR_SPEC_CTRL) ||
-	    vmx_msr_write_intercepted(vmx, MSR_IA32_SPEC_CTRL))
+	if (!cpu_feature_enabled(X86_FEATURE_MSR_SPEC_CTRL))
 		return;
+
+	if (vmx_msr_write_intercepted(vmx, MSR_IA32_SPEC_CTRL)) {
+		host = this_cpu_read(x86_spec_ctrl_current);
+		if (vmx->spec_ctrl != host)
+			return;
+		rdmsrq(MSR_IA32_SPEC_CTRL, held);
+		if (held != host)
+			wrmsrq(MSR_IA32_SPEC_CTRL, host);
+		return;
+	}
 
 	if (cpu_has_spec_ctrl_virt())
 		force->guest_view = vmcs_read64(IA32_SPEC_CTRL_SHADOW);

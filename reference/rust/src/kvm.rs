@@ -539,7 +539,8 @@ impl VcpuVmx {
     /// KVM_SET_NESTED_STATE; rule: migration.any-order, nested.bitmap.when, nested.set-state.no-lists
     pub fn set_nested_state(&mut self, state: &NestedVmx) -> Result<(), Stop> {
         self.exit_guest();
-        let possible = (self.kvm.host.nested || !state.vmxon) && (state.guest_mode || !state.run_pending);
+        let vmx = state.vmxon || state.smm_vmxon;
+        let possible = (self.kvm.host.nested || !vmx) && (state.guest_mode || !state.run_pending);
         ensure(possible, Stop::Errno("EINVAL"))?;
         self.leave_guest_mode();
         self.nested = state.clone();

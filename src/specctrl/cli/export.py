@@ -45,6 +45,7 @@ def add_export(commands: Any) -> None:
 def export_command(options: argparse.Namespace) -> int:
     """``specctrl export WHAT [FILE]``."""
     from specctrl.scenario.selection import Selection, selection
+    from specctrl.scenario.writing import write_whole
 
     chosen = selection(options)
     if chosen != Selection([], [], []) and options.what != "selftest":
@@ -59,7 +60,7 @@ def export_command(options: argparse.Namespace) -> int:
         if to_stdout:
             sys.stdout.write(text)
         else:
-            options.target.write_text(text, "utf-8")
+            write_whole(options.target, text)
             print(f"{len(text.splitlines())} lines in {options.target}")
     except BrokenPipeError:
         raise

@@ -7,6 +7,7 @@ from typing import Any
 
 from specctrl.cli.command import command
 from specctrl.model.variants import VARIANTS
+from specctrl.scenario.writing import write_whole
 
 EPILOG = """\
 Every step of the machine is run on 64-bit words that stand for every value, from a vCPU that stands for every
@@ -48,7 +49,7 @@ def prove_command(options: argparse.Namespace) -> int:
         return 2
     result = prove_all(options.variant, options.jobs)
     if options.store and options.variant == "spec" and not result.refutations:
-        MANIFEST.write_text(json.dumps(figures(result), indent=1) + "\n", "utf-8")
+        write_whole(MANIFEST, json.dumps(figures(result), indent=1) + "\n")
     shown = [claim for claim in CLAIMS if options.claim in (None, claim)]
     counterexamples = replays(VARIANTS[options.variant], [r for r in result.refutations if r.claim in shown])
     document = figures(result)

@@ -38,6 +38,7 @@ def add_reference(commands: Any) -> None:
 def reference_command(options: argparse.Namespace) -> int:
     """``specctrl reference``: write what is asked for, then say what is stale."""
     from specctrl.rules import load_rules
+    from specctrl.scenario.writing import write_whole
     from specctrl.targets import c_reference as reference
 
     rules = load_rules()
@@ -56,7 +57,7 @@ def reference_command(options: argparse.Namespace) -> int:
         print(f"specctrl: {missing_files[0]} is no file", file=sys.stderr)
         return 2
     if options.write:
-        (where / reference.REGISTER_HEADER).write_text(reference.register_header(), "utf-8")
+        write_whole(where / reference.REGISTER_HEADER, reference.register_header())
     try:
         if not options.files:
             named = reference.own_annotations(where)

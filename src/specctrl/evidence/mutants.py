@@ -5,10 +5,12 @@ a line.  So the names change exactly when the code does.
 """
 
 import ast
+import copy
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +39,21 @@ OPERATORS = {
     "flip": "`True` and `False` exchanged, defaults included",
     "delete": "a statement left out: an assignment, a call, a `raise`",
     "swap-field": "a field replaced by another of its kind, as `force_mask` by `user_mask`",
+    "boundary": "a limit off by one, in a comparison or in a constant",
+    "swap-name": "another host, VM or vCPU of the same function consulted",
+    "first-vmcs": "vmcs01 instead of the loaded VMCS",
+    "later": "a change of state, or a call, made only after the next statement",
+    "at-level-1": "a change of state made only if L1 is loaded",
+    "with-control": "a change of state made only on a host with the control",
 }
 """Each way to change code."""
 
 _OPPOSITE: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
     ast.Lt: ast.GtE, ast.GtE: ast.Lt, ast.Gt: ast.LtE, ast.LtE: ast.Gt,
+}
+_STRICTER: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
 }
 _USERSPACE = (("user_mask", "user_value"),)
 _PROCESSOR = (("spec_ctrl_mask", "spec_ctrl_shadow"), ("intercept_read", "intercept_write"),
@@ -55,6 +66,13 @@ _PAIRS: dict[str, tuple[tuple[str, str], ...]] = {
     "processor": _PROCESSOR, "kvm.entry": _VCPU, "kvm.msrs": _VCPU, "kvm.nested": _VCPU, "kvm.vcpu": _VCPU,
     "guest": _SOFTWARE, "exposure": _SOFTWARE, "vmm.filtering": (("mask", "value"),),
 }
+_NAMES = {"source": "target", "target": "source", "vm": "new_vm", "new_vm": "vm", "vcpus": "new_vcpus",
+          "new_vcpus": "vcpus", "destination": "source"}
+"""Names of one function that stand for two of a kind, on either side of a move."""
+_VCPU_MODULES = ("kvm.entry", "kvm.msrs", "kvm.nested", "kvm.vcpu")
+_IN_ORDER = (*_VCPU_MODULES, "kvm.vm", "vmm.migration")
+"""Modules whose statements' order is asked about; elsewhere a function computes, and keeps no state."""
+_ONE_PATH = {"at-level-1": "self.level == 1", "with-control": "self.cpu.has_control"}
 
 
 def _partners(module: str) -> dict[str, str]:
@@ -71,21 +89,105 @@ class Mutant:
     operator: str
     before: str
     after: str
-    text: str
+    written: str = ""
+
+    @property
+    def text(self) -> str:
+        """As somebody wrote it, or made when it is asked for: few mutants are planted in one process."""
+        if self.written:
+            return self.written
+        definition, _, old, new = _changes_of(self.module)[self.key]
+        changed = _Replace(old, new).visit(definition)
+        text = ast.unparse(changed) + "\n"
+        _Replace(new, old).visit(changed)
+        return text
 
 
-def _places(node: ast.AST, where: str, partners: dict[str, str]) -> Iterator[tuple[str, str, ast.AST, ast.AST]]:
+_Place = tuple[str, str, ast.AST, ast.AST]
+
+
+def _places(node: ast.AST, where: str, module: str, local: frozenset[str] = frozenset()) -> Iterator[_Place]:
     """Every change below a node, in the order of the text: function, operator, node, and what replaces it."""
     children = ast.iter_child_nodes(node)
     if isinstance(node, ast.ClassDef | ast.FunctionDef):
         where = f"{where}.{node.name}" if where else node.name
         children = iter([*([node.args] if isinstance(node, ast.FunctionDef) else []), *node.body])
     elif where:
-        yield from ((where, operator, node, new) for operator, new in _changes(node, partners))
+        yield from ((where, operator, node, new) for operator, new in _changes(node, _partners(module)))
+        yield from ((where, operator, node, new) for operator, new in _state_changes(node, module, local))
+    elif isinstance(node, ast.Assign):
+        for name in names_of(node):
+            yield from ((name, "boundary", limit, new)
+                        for limit in _limits(name, node.value) for new in _off_by_one(limit))
+    if isinstance(node, ast.FunctionDef):
+        local = frozenset(each.id for each in ast.walk(node) if isinstance(each, ast.Name)
+                          and isinstance(each.ctx, ast.Store)) | {each.arg for each in node.args.args}
+    if module in _IN_ORDER and where:
+        yield from ((where, "later", node, new) for new in _reordered(node))
     for child in children:
         enum_member = isinstance(node, ast.ClassDef) and isinstance(child, ast.Assign)
         if not enum_member and child is not getattr(node, "annotation", None):
-            yield from _places(child, where, partners)
+            yield from _places(child, where, module, local)
+
+
+def _limits(name: str, value: ast.expr) -> list[ast.expr]:
+    """The limits that a module's constant holds: the ends of a range, the most or the first of something."""
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "range":
+        return value.args
+    if isinstance(value, ast.Tuple):
+        value = value.elts[0] if name.endswith("_FIRST") else value.elts[-1]
+    return [value] if name.startswith("MAX_") or name.endswith(("_FIRST", "_LAST")) else []
+
+
+def _off_by_one(limit: ast.expr) -> list[ast.expr]:
+    return [ast.BinOp(limit, op, ast.Constant(1)) for op in (ast.Add(), ast.Sub())]
+
+
+def _state_changes(node: ast.AST, module: str, local: frozenset[str]) -> Iterator[tuple[str, ast.AST]]:
+    """Changes of where state is kept: a limit, another of two of a kind, one path instead of all."""
+    match node:
+        case ast.Compare(left, ops, comparators):
+            for at, op in enumerate(ops):
+                if type(op) in _STRICTER:
+                    changed = [*ops[:at], _STRICTER[type(op)](), *ops[at + 1:]]
+                    yield "boundary", ast.Compare(left, changed, comparators)
+        case ast.Name(name, ast.Load()) if module == "vmm.migration" and name in local and _NAMES.get(name) in local:
+            yield "swap-name", ast.Name(_NAMES[name], ast.Load())
+        case ast.Attribute(ast.Name("self") as owner, "vmcs", ast.Load()):
+            yield "first-vmcs", ast.Attribute(owner, "vmcs01", ast.Load())
+        case ast.Assign([ast.Attribute(ast.Name("self"))]) if module in _VCPU_MODULES:
+            for operator, condition in _ONE_PATH.items():
+                yield operator, ast.If(ast.parse(condition, mode="eval").body, [node], [])
+
+
+def _reordered(node: ast.AST) -> Iterator[ast.AST]:
+    """A block with a change of state, or a call, made after the next statement; not where both are assignments."""
+    body = getattr(node, "body", None)
+    if not isinstance(body, list) or isinstance(node, ast.ClassDef):
+        return
+    for at, (first, second) in enumerate(pairwise(body)):
+        match first, second:
+            case ((ast.Expr(ast.Call()), ast.Assign([ast.Attribute()]))
+                  | (ast.Expr(ast.Call()) | ast.Assign([ast.Attribute()]),
+                     ast.Expr() | ast.If() | ast.For() | ast.Try())):
+                other = copy.copy(node)
+                other.body = [*body[:at], second, first, *body[at + 2:]]  # type: ignore[attr-defined]  # as it has one
+                yield other
+
+
+def _shown(old: ast.AST, new: ast.AST) -> tuple[str, str]:
+    """What a change replaces and by what, each in one line."""
+    blocks = [getattr(node, "body", None) for node in (old, new)]
+    if type(old) is type(new) and isinstance(blocks[0], list) and blocks[0] != blocks[1]:
+        first, second = [_line(each) for each, other in zip(*blocks, strict=True) if each is not other]
+        return f"{first}; {second}", f"{second}; {first}"
+    return _line(old), _line(new)
+
+
+def _line(node: ast.AST) -> str:
+    """The first line of a node; of a condition that was put around one statement, both."""
+    lines = ast.unparse(node).split("\n")
+    return " ".join(line.strip() for line in lines) if isinstance(node, ast.If) and len(lines) == 2 else lines[0]
 
 
 def _changes(node: ast.AST, partners: dict[str, str]) -> Iterator[tuple[str, ast.AST]]:
@@ -121,18 +223,24 @@ class _Replace(ast.NodeTransformer):
         return self.new if node is self.old else super().generic_visit(node)
 
 
-def mutants_of(module: str) -> Iterator[Mutant]:
-    """Every mutant of a module."""
+@cache
+def _changes_of(module: str) -> dict[str, tuple[ast.AST, str, ast.AST, ast.AST]]:
+    """Each change of a module by its mutant's key: the function or class, the operator, the node, what replaces it."""
     counts: dict[str, int] = {}
+    found: dict[str, tuple[ast.AST, str, ast.AST, ast.AST]] = {}
     for definition in ast.parse(source_of(module).read_text("utf-8")).body:
-        for where, operator, old, new in list(_places(definition, "", _partners(module))):
+        for where, operator, old, new in list(_places(definition, "", module)):
             key = f"{module}:{where}:{operator}"
             counts[key] = counts.get(key, 0) + 1
-            before, after = (ast.unparse(node).split("\n")[0] for node in (old, new))
-            _Replace(old, new).visit(definition)
-            text = ast.unparse(definition) + "\n"
-            _Replace(new, old).visit(definition)
-            yield Mutant(f"{key}:{counts[key]}", module, operator, before, after, text)
+            found[f"{key}:{counts[key]}"] = (definition, operator, old, new)
+    return found
+
+
+def mutants_of(module: str) -> Iterator[Mutant]:
+    """Every mutant of a module."""
+    for key, (_, operator, old, new) in _changes_of(module).items():
+        before, after = _shown(old, new)
+        yield Mutant(key, module, operator, before, after)
 
 
 @cache
@@ -161,6 +269,16 @@ def stored() -> dict[str, Any]:
     """The table of what noticed each mutant: ``mutants``, ``proofs``, ``theorems`` and ``survivors``."""
     table: dict[str, Any] = json.loads(TABLE.read_text("utf-8"))
     return table
+
+
+def names_of(node: ast.stmt) -> list[str]:
+    """What a statement of a module defines: a class, a function, constants."""
+    match node:
+        case ast.ClassDef(name) | ast.FunctionDef(name):
+            return [name]
+        case ast.Assign([target]):
+            return [each.id for each in ast.walk(target) if isinstance(each, ast.Name)]
+    return []
 
 
 def spread(keys: list[str], number: int) -> list[str]:

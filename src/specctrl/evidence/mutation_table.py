@@ -18,6 +18,7 @@ from specctrl.evidence.planted import on_mutant, planters
 from specctrl.model.kvm.variant import SPEC
 from specctrl.proof.prove import prove
 from specctrl.proof.theorems import THEOREMS
+from specctrl.scenario.writing import write_whole
 
 LIMIT = 60
 """So many seconds of processor time may each kind of evidence take; one that does not end has noticed the mutant."""
@@ -101,7 +102,7 @@ def store(found: dict[str, Any], proofs: dict[str, Any], theorems: dict[str, str
     for name, entries in table.items():
         lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(entry)}" for key, entry in entries.items())
         parts.append(f" {json.dumps(name)}: {{\n{lines}\n }}")
-    TABLE.write_text("{\n" + ",\n".join(parts) + "\n}\n", "utf-8")
+    write_whole(TABLE, "{\n" + ",\n".join(parts) + "\n}\n")
 
 
 def without(table: dict[str, Any], keys: Iterable[str], mutants: Iterable[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from importlib.machinery import SourceFileLoader
@@ -20,7 +20,7 @@ from multiprocessing import get_context
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from specctrl.evidence.mutants import Mutant, all_mutants, source_of
+from specctrl.evidence.mutants import Mutant, all_mutants, names_of, source_of
 
 SECONDS = 20
 """So much processor time may a copy take, unless more is asked for."""
@@ -45,12 +45,14 @@ def functions() -> dict[str, FunctionType]:
     >>> functions()["words:merge:swap-bits:1"].__name__
     'merge'
     """
-    found = {}
-    for key, mutant in all_mutants().items():
-        changed = _find(importlib.import_module(f"specctrl.model.{mutant.module}"), key.split(":")[1].split("."))
-        if isinstance(changed, FunctionType):
-            found[key] = changed
-    return found
+    found = {key: function_of(mutant) for key, mutant in all_mutants().items()}
+    return {key: function for key, function in found.items() if function is not None}
+
+
+def function_of(mutant: Mutant) -> FunctionType | None:
+    """The function that a mutant changes, as it is in this process; None if it changes a record or a constant."""
+    changed = _find(importlib.import_module(f"specctrl.model.{mutant.module}"), mutant.key.split(":")[1].split("."))
+    return changed if isinstance(changed, FunctionType) else None
 
 
 def plant(mutant: Mutant) -> None:
@@ -60,10 +62,10 @@ def plant(mutant: Mutant) -> None:
     the one that is there, which others have imported.  What a field of a record is decides what every record holds
     that was made since: where a mutant changes one, the package is forgotten, and whoever imports it finds the mutant.
     """
-    if mutant.key not in functions():
+    there = function_of(mutant)
+    if there is None:
         _import_anew(mutant)
         return
-    there = functions()[mutant.key]
     module = importlib.import_module(there.__module__)
     made = ModuleType(module.__name__)
     vars(made).update(vars(module))
@@ -79,7 +81,7 @@ def _import_anew(mutant: Mutant) -> None:
     source = ast.parse(source_of(mutant.module).read_text("utf-8"))
     changed = ast.parse(mutant.text).body[0]
     name = mutant.key.split(":")[1].split(".")[0]
-    source.body = [changed if getattr(node, "name", None) == name else node for node in source.body]
+    source.body = [changed if name in names_of(node) else node for node in source.body]
     package = __name__.partition(".")[0]
     own = SourceFileLoader.get_code
 
@@ -98,14 +100,18 @@ def on_mutant(key: str | None, ask: Callable[[], Any], seconds: float | None = N
 
     Where the mutant is of a record's field, ``ask`` has to import what it asks about.
     """
-    mutant = None if key is None else all_mutants()[key]
+    return on_mutants([] if key is None else [all_mutants()[key]], ask, seconds)
+
+
+def on_mutants(mutants: Sequence[Mutant], ask: Callable[[], Any], seconds: float | None = None) -> Any:
+    """The same where all of some mutants are planted, each of another function."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             signal.signal(signal.SIGPROF, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_PROF, seconds or SECONDS)  # its own time: another's load changes nothing
-            if mutant is not None:
+            for mutant in mutants:
                 plant(mutant)
             with contextlib.redirect_stdout(io.StringIO()):
                 os.write(writing, json.dumps(ask()).encode())

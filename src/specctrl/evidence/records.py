@@ -5,23 +5,26 @@ sources, the proofs and the exploration on the rooms that they may import, so th
 them.  A record that is red is kept like any other, and stays red.
 """
 
+import fcntl
 import json
-import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from inspect import getsource
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from specctrl.digest import CORE, PACKAGE, digest, digest_of
 from specctrl.evidence.collect import EvidenceError, Example, Shown, collect
-from specctrl.evidence.digest import CORE, PACKAGE, digest, digest_of
 from specctrl.evidence.page_runs import read_runs, run_all, run_all_docstrings
 from specctrl.exploration.properties import PROPERTIES
 from specctrl.rules import Rule, load_rules
+from specctrl.scenario.writing import write_whole
+from specctrl.shards import end_with_parent
 
 SCHEMA = "specctrl/evidence/1"
 Content = dict[str, Any]
@@ -202,29 +205,44 @@ def read_record(file: Path, kind: str, key: str) -> Content | None:
 def write_file(file: Path, content: Any) -> None:
     """Write JSON so that a reader sees all of it or none."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.{os.getpid()}")
-    part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    part.replace(file)
+    write_whole(file, json.dumps(content, indent=1) + "\n")
+
+
+@contextmanager
+def _alone(kind: str, folder: Path) -> Iterator[None]:
+    """Wait while another process makes evidence of this kind there: it need not be made twice."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f".{kind}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def obtain(kind: str, root: Path, folder: Path | None, told: Told = lambda _: None) -> Content:
     """A record that is kept in ``folder``, or made now, which ``told`` hears of."""
     key_of, run = RECORDS[kind]
+    if folder is None:
+        told(f"evidence of kind {kind!r} is made now")
+        return _made(run, root)
     key = key_of(root)
-    file = None if folder is None else folder / f"{kind}-{key}.json"
-    kept = None if file is None else read_record(file, kind, key)
-    if kept is not None:
-        return kept
-    told(f"no record of kind {kind!r} is of these sources: it is made now")
-    began = time.monotonic()
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # a small process, that others can be copied from
-        outcome = pool.submit(run, root).result()
-    if file is not None and folder is not None:
+    file = folder / f"{kind}-{key}.json"
+    with _alone(kind, folder):
+        kept = read_record(file, kind, key)
+        if kept is not None:
+            return kept
+        told(f"no record of kind {kind!r} is of these sources: it is made now")
+        began = time.monotonic()
+        outcome = _made(run, root)
         write_file(file, {"kind": kind, "key": key, "outcome": outcome})
         times = folder / "times.json"  # beside the evidence: no page shows a time
         known = json.loads(times.read_text("utf-8")) if times.is_file() else {}
         write_file(times, {**known, kind: round(time.monotonic() - began, 1)})
-    return outcome
+        return outcome
+
+
+def _made(run: Callable[[Path], Content], root: Path) -> Content:
+    """What a process of its own makes: a small one, that others can be copied from."""
+    with ProcessPoolExecutor(1, get_context("spawn"), end_with_parent) as pool:
+        return pool.submit(run, root).result()
 
 
 def evidence_folder(root: Path) -> Path | None:

@@ -122,7 +122,7 @@ def move(variant: Variant, vcpu: Vcpu, values: Symbols, nested_first: bool) -> I
     allowed = beside.move(destination)
     if source.user_mask or source.user_value:
         allowed = allowed and contract.can_force(destination, source.user_mask, source.user_value)
-    if vcpu.vmx_operation and not destination.nested:
+    if (vcpu.vmx_operation or vcpu.smm_left_vmx) and not destination.nested:
         allowed = False
     yield "outcome", flag_term(allowed) == truth(bool(moved))
     yield "the source is as it was", truth(own_state(vcpu) == own)

@@ -422,6 +422,9 @@ TOP: Mapping[str, Kind] = {
 }
 """The keys of a scenario."""
 
+MOST_STEPS = 10_000
+"""So many steps may a scenario have."""
+
 REQUIRED = ("schema", "id", "host", "steps")
 """The keys that a scenario must have."""
 

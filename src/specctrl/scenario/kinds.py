@@ -102,6 +102,8 @@ class Number:
     def _number(self, value: Json, at: At) -> int | None:
         if isinstance(value, int) and not isinstance(value, bool):
             return int(value)
+        if isinstance(value, float) and value.is_integer():
+            return int(value)  # 1.0 and 1e3 are integers to JSON Schema, and to readers that keep all numbers alike
         if isinstance(value, str) and self.hexadecimal:
             if value in self.names:
                 return self.names[value]
@@ -348,8 +350,9 @@ class Either:
     kinds: Mapping[type, Kind]
 
     def _kind(self, value: Any) -> Kind | None:
+        number = 0 if isinstance(value, float) else value  # JSON knows one type of numbers
         for kind_of, kind in self.kinds.items():
-            if isinstance(value, kind_of):
+            if isinstance(number, kind_of):
                 return kind
         return None
 

@@ -17,8 +17,9 @@ from specctrl.scenario import Invalid, Problem, Scenario, loads, read
 from specctrl.scenario.format import ID, LEVELS, OPERATIONS, PROFILES, SCHEMA
 from specctrl.scenario.kinds import At, Json
 from specctrl.scenario.levels import level
-from specctrl.scenario.reading import scenario_files
+from specctrl.scenario.reading import parse, scenario_files
 from specctrl.scenario.schema import schema_text
+from specctrl.scenario.writing import write_whole
 
 PREFIX = "gen"
 """The first word of every generated id, and of no other."""
@@ -105,7 +106,7 @@ def read_set(folder: Path) -> tuple[dict[str, dict[str, Json]], list[Scenario], 
             problems.append(Problem(str(file), "/id", f"the file of {id} is called {id}.json"))
         if id in documents:
             problems.append(Problem(str(file), "/id", f"{id} is also the id of another file"))
-        documents[id] = json.loads(text)
+        documents[id] = parse(text, At(str(file)))
         scenarios.append(scenario)
     return documents, scenarios, problems
 
@@ -176,7 +177,7 @@ def release(folder: Path, version: str) -> list[str]:
     new = sorted(documents.keys() - manifest.released.keys())
     for id in new:
         manifest.released[id] = {"sha256": content_hash(documents[id]), "version": version}
-    (folder / MANIFEST).write_text(manifest.text(), "utf-8")
+    write_whole(folder / MANIFEST, manifest.text())
     return new
 
 
@@ -195,7 +196,7 @@ def create(folder: Path, id: str) -> Path:
         raise NotPossible(f"{id} ends in a number, and ids are never renumbered: use a word")
     path = folder / id.split(".")[0] / f"{id}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(SKELETON.replace("ID", id).replace("SCHEMA", SCHEMA), "utf-8")
+    write_whole(path, SKELETON.replace("ID", id).replace("SCHEMA", SCHEMA))
     return path
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from specctrl.scenario.format import OPERATIONS, PROFILES, REQUIRED, SHOWS, TOP, Operation
+from specctrl.scenario.format import MOST_STEPS, OPERATIONS, PROFILES, REQUIRED, SHOWS, TOP, Operation
 from specctrl.scenario.kinds import At, Json, Object, Problem, one_of, quoted
 
 
@@ -66,8 +66,12 @@ def read(paths: Iterable[str | os.PathLike[str]]) -> list[Scenario]:
     scenarios: list[Scenario] = []
     for file in scenario_files(paths, problems):
         try:
-            if not stat.S_ISREG(file.stat().st_mode):
+            status = file.stat()
+            if not stat.S_ISREG(status.st_mode):
                 problems.append(Problem(str(file), "", "is no regular file"))
+                continue
+            if status.st_size > LARGEST:
+                problems.append(Problem(str(file), "", f"has more than {LARGEST} bytes"))
                 continue
             scenarios.append(loads(file.read_bytes(), str(file)))
         except OSError as error:
@@ -88,7 +92,8 @@ def read(paths: Iterable[str | os.PathLike[str]]) -> list[Scenario]:
 def loads(text: str | bytes, file: str = "scenario") -> Scenario:
     """The scenario in ``text``; Invalid, with every problem of it, each naming ``file``."""
     at = At(file)
-    scenario = _scenario(parse(text, at), at) if not at.problems else None
+    document = parse(text, at)
+    scenario = _scenario(document, at) if not at.problems else None
     if at.problems or scenario is None:
         raise Invalid(at.problems)
     return scenario
@@ -163,16 +168,24 @@ class _NotJson:
 
 
 _LONGEST_NUMBER = 40
+"""Digits of an integer that is kept exactly; what is longer has more than 64 bits anyway, and is kept as a double."""
+
+LARGEST = 16 << 20
+"""Bytes that a file may have."""
+
+DEEPEST = 100
+"""So many objects and lists may lie in one another."""
 
 
 def _integer(digits: str) -> Json:
-    if len(digits) <= _LONGEST_NUMBER:
-        return int(digits)
-    return _NotJson(f"a number of {len(digits)} digits has more than 64 bits")
+    return int(digits) if len(digits) <= _LONGEST_NUMBER else float(digits)
 
 
 def parse(text: str | bytes, at: At) -> Json:
     """The JSON document in ``text``, taken strictly; what is wrong goes to ``at``."""
+    if len(text) > LARGEST:
+        at.refuse(f"has more than {LARGEST} bytes")
+        return None
     try:
         document = json.loads(
             text.decode("utf-8") if isinstance(text, bytes) else text,
@@ -186,24 +199,29 @@ def parse(text: str | bytes, at: At) -> Json:
         reason = error.msg[0].lower() + error.msg[1:]
         at.refuse(f"not JSON: line {error.lineno}, column {error.colno}: {reason}")
     except RecursionError:
-        at.refuse("nested too deeply")
+        at.refuse(_TOO_DEEP)
     else:
-        _strict(document, at)
+        _strict(document, at, DEEPEST)
         return document
     return None
 
 
-def _strict(value: Json, at: At) -> None:
-    """What JSON leaves open and this format does not: no key twice, no NaN, no half characters."""
-    if isinstance(value, _Object):
+_TOO_DEEP = f"nested too deeply: more than {DEEPEST} objects and lists in one another"
+
+
+def _strict(value: Json, at: At, deeper: int) -> None:
+    """What JSON leaves open and this format does not: no key twice, no NaN, no half characters, no endless depth."""
+    if isinstance(value, _Object | list) and not deeper:
+        at.refuse(_TOO_DEEP)
+    elif isinstance(value, _Object):
         for name in value.twice:
             at.refuse(f"the key {quoted(name)} stands here twice")
         for name, item in value.items():
-            _strict(name, at)
-            _strict(item, at / name)
+            _strict(name, at, deeper)
+            _strict(item, at / name, deeper - 1)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            _strict(item, at / index)
+            _strict(item, at / index, deeper - 1)
     elif isinstance(value, _NotJson):
         at.refuse(value.reason)
     elif isinstance(value, str) and re.search("[\ud800-\udfff]", value):
@@ -239,6 +257,9 @@ def _scenario(document: Json, at: At) -> Scenario | None:
 def _steps(value: Json, at: At) -> list[Step]:
     if not isinstance(value, list) or not value:
         at.refuse("the steps are a list with at least one step")
+        return []
+    if len(value) > MOST_STEPS:
+        at.refuse(f"{len(value)} steps, where there is room for {MOST_STEPS}")
         return []
     created: set[int] = set()
     saved: set[str] = set()

@@ -1,13 +1,15 @@
 """The JSON Schema of scenarios, made from the table of operations.
 
-``python -m specctrl.scenario vectors`` writes the published copy.
+``python -m specctrl.vectors vectors`` writes the published copy.
 The schema says what one value shows by itself; references between steps, the length of a filter's
 ``allow``, ids used twice and what a host can run with are checked by ``specctrl run`` only.
+It speaks of JSON documents: that a file is UTF-8, has no key twice, no half characters, and is neither too large nor
+nested too deeply is found before.
 """
 
 import json
 
-from specctrl.scenario.format import NAMED, OPERATIONS, REQUIRED, SHOWS, TOP, Operation
+from specctrl.scenario.format import MOST_STEPS, NAMED, OPERATIONS, REQUIRED, SHOWS, TOP, Operation
 from specctrl.scenario.kinds import Json
 
 SCHEMA_ID = "urn:specctrl:scenario:1"
@@ -18,6 +20,7 @@ def json_schema() -> dict[str, Json]:
     steps = {
         "type": "array",
         "minItems": 1,
+        "maxItems": MOST_STEPS,
         "items": {
             "type": "object",
             "properties": {"op": {"enum": list(OPERATIONS)}},

@@ -36,6 +36,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_config_value("spec_commit", "", "html", str)
     app.add_config_value("spec_counts", {}, "html", dict)
     app.add_config_value("page_runner", False, "html", bool)
+    app.add_config_value("page_policy", True, "html", bool)
 
     for part in ("policies", "c_reference", "downloads", "redirects", "reading"):
         app.setup_extension(f"specctrl.site.{part}")

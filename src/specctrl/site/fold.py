@@ -1,4 +1,4 @@
-"""The directive ``fold``: what is exhaustive stands folded away at the end of a section, under a line that says what it is.
+"""The directive ``fold``: what is exhaustive stands folded away, under a line that says what it is.
 
 Cells and prompts in it run, and count, as everywhere.  A link to a place in it opens it.
 """

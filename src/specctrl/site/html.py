@@ -163,7 +163,9 @@ def inline_scripts(theme: Path) -> list[str]:
 def add_policy(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """Put the policy at the head of one page, before anything that it governs."""
+    """Put the policy at the head of one page, before anything that it governs; unless a server adds a script to it."""
+    if not app.config.page_policy:
+        return
     assert isinstance(app.builder, StandaloneHTMLBuilder)
     scripts = inline_scripts(Path(app.builder.theme.get_theme_dirs()[0]))
     tag = f'\n<meta http-equiv="Content-Security-Policy" content="{policy(scripts)}">'

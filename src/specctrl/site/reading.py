@@ -7,7 +7,7 @@
 * A fold is as good as not there, and so is a folded cell that shows nothing; what is in a fold is not looked at.
 * No listing, register, scenario, figure or table stands twice, on whatever pages: elsewhere is a link to it.
 
-Each breach is a warning, but on the pages of ``reading_unconverted`` in ``conf.py``; one of those without any is one too.
+Each breach is a warning, but on the pages of ``reading_unconverted`` in ``conf.py``; one of those without any is too.
 """
 
 import hashlib
@@ -100,7 +100,7 @@ def placed(document: nodes.document) -> Iterator[tuple[str, int]]:
             yield f"the source of {node['name']}{'' if node.get('whole', True) else ', its fields'}", line_of(node)
         elif "spec-layout" in classes or "spec-scenario" in classes:
             yield f"the block {node['ids'][0] if node['ids'] else digest(node.astext())}", line_of(node)
-        elif isinstance(node, nodes.raw) and ("<svg" in node.astext() or "<table" in node.astext()):
+        elif isinstance(node, nodes.raw) and "<figure" in node.astext():
             yield f"a figure ({digest(node.astext())})", line_of(node.parent)
         elif isinstance(node, nodes.table) and not inside(node, ("spec-layout", "spec-scenario")):
             yield f"a table ({digest(node.astext())})", line_of(node)

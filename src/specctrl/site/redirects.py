@@ -1,4 +1,4 @@
-"""Keeps old addresses alive: a page at the address of each that is gone, and a line where each passage stood that moved.
+"""Keeps old addresses alive: a page at the address of each page that is gone, and a line for each passage that moved.
 
 Both are listed in ``spec/redirects.toml``.  An old address keeps its fragment where the new page has it.
 """
@@ -26,7 +26,7 @@ FOLLOW = (
     'const first = document.querySelector("a");'
     'location.replace(to ? to.href : location.hash ? first.href.split("#")[0] + location.hash : first.href)'
 )
-"""The script of each page that only leads on: to where the passage went, else to the same fragment, else to the page."""
+"""The script of a page that only leads on: to where the passage went, else to the same fragment, else to the page."""
 PAGE = """\
 <!DOCTYPE html>
 <html lang="en">
@@ -132,7 +132,9 @@ def _moved(env: BuildEnvironment) -> dict[Place, Place]:
 
 def note_anchors(app: Sphinx, document: nodes.document) -> None:
     """Note the anchors of a page that was read."""
-    ids = [id for node in document.findall(nodes.Element) for id in node.get("ids", ())]
+    ids: list[str] = []
+    for node in document.findall(nodes.Element):
+        ids += node.get("ids", ())
     app.env.metadata[app.env.docname]["spec_anchors"] = frozenset(ids)
 
 

@@ -20,6 +20,7 @@ from specctrl.model.registers import (
     Register,
 )
 from specctrl.rules import Rule, data_folder
+from specctrl.scenario.writing import write_whole
 
 FOLDER = "reference/c"
 HEADER, REGISTER_HEADER, ADAPTER = "specctrl.h", "specctrl_regs.h", "adapter.c"
@@ -216,7 +217,5 @@ def mark_reviewed(
     table, carried = reviewed(where), {found.rule for found in named}
     new = table | {id: text_hash(rules[id]) for id in chosen if id in carried & rules.keys()}
     text = "".join(f"{id} {new[id]}\n" for id in sorted(new))
-    fresh = where / f"{TABLE}.new"
-    fresh.write_text(text, "utf-8")
-    fresh.replace(where / TABLE)
+    write_whole(where / TABLE, text)
     return len({id for id, _ in table.items() ^ new.items()})

@@ -3,7 +3,9 @@
 import gzip
 import io
 import json
+import os
 import tarfile
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from specctrl.scenario.kinds import Json
 from specctrl.scenario.levels import level
 from specctrl.scenario.published import content_hash, read_set
 from specctrl.scenario.selection import written_by
+from specctrl.scenario.writing import write_whole
 
 ROOT = "specctrl-vectors"
 """The folder that everything in an archive is in."""
@@ -80,16 +83,27 @@ def export(folder: Path, target: Path) -> int:
     """Write the set to an archive (``.tar``, ``.tar.gz``) or a new or empty folder; returns how many files."""
     files = list(contents(folder))
     if target.name.endswith((".tar.gz", ".tgz")):
-        target.write_bytes(gzip.compress(archive(folder), mtime=0))
+        write_whole(target, gzip.compress(archive(folder), mtime=0))
     elif target.suffix == ".tar":
-        target.write_bytes(archive(folder))
+        write_whole(target, archive(folder))
     else:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise FileExistsError(f"{target} is there, and not an empty folder; an archive ends in .tar or .tar.gz")
+        _write_folder(target, files)
+    return len(files)
+
+
+def _write_folder(target: Path, files: list[tuple[str, bytes]]) -> None:
+    """Make a folder of files, or nothing: it is made beside its place, and renamed."""
+    place = Path(os.path.realpath(target))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=".specctrl-") as scratch:
+        made = Path(scratch, "made")
+        made.mkdir()
         for name, data in files:
-            path = target / name
+            path = made / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-    return len(files)
+        made.rename(place)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from specctrl.exploration.histories import as_text
 from specctrl.scenario import read
 from specctrl.scenario.published import PREFIX, read_documents, read_manifest
+from specctrl.scenario.writing import write_whole
 from specctrl.vectors.generate import Progress, generate
 
 FOLDER = "generated"
@@ -41,4 +42,4 @@ def write(folder: Path, texts: Mapping[str, str]) -> None:
         if file.stem not in texts:
             file.unlink()
     for id, text in texts.items():
-        (target / f"{id}.json").write_text(text, "utf-8")
+        write_whole(target / f"{id}.json", text)

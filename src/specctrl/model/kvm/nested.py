@@ -168,12 +168,12 @@ class VcpuNested(VcpuMsrs):
     def set_nested_state(self, state: NestedState) -> None:
         """KVM_SET_NESTED_STATE: leaves L2 first; then, if L2 is saved, loads vmcs02 with the view that holds now.
 
-        No MSR is in the state, and no list is performed.  Errno(EINVAL), and nothing changes, for VMX state on
-        a host that offers no VMX, and for a pending entry of a state that is not in L2.
+        No MSR is in the state, and no list is performed.  Errno(EINVAL), and nothing changes, for VMX state, that
+        which an SMI left included, on a host that offers no VMX, and for a pending entry of a state that is not in L2.
 
         Source: Linux, vmx_set_nested_state; repairs D4.
         """
-        if state.vmx_operation and not self.host.nested:
+        if (state.vmx_operation or state.smm_left_vmx) and not self.host.nested:
             raise Errno(errno.EINVAL)
         if state.run_pending and not state.level2:
             raise Errno(errno.EINVAL)

@@ -259,7 +259,8 @@ def nested_state_holds_no_word(vcpu: Vcpu, values: Symbols) -> Parts:
     yield "level and pending entry", all_of(
         truth(state.level2 == (before.level == 2)), equal(state.run_pending, before.nested_run_pending))
     yield "nothing changes", unchanged(vcpu, before, "vm")
-    current().assume(any_of(flag_term(vcpu.host.nested), not_(flag_term(vcpu.vmx_operation))))
+    current().assume(any_of(flag_term(vcpu.host.nested), not_(any_of(
+        flag_term(vcpu.vmx_operation), flag_term(vcpu.smm_left_vmx)))))
     target.controls = listed(values, "other")
     for name in ("vmx_operation", "nested_run_pending", "smm", "smm_left_level2", "smm_left_vmx", "init_pending"):
         setattr(target, name, values.flag(f"other.{name}"))
