@@ -21,7 +21,7 @@ def test_every_ageing_word_of_the_pages_is_listed_and_every_entry_is_mentioned()
 
 
 def test_the_pages_of_the_repository_are_all_looked_at() -> None:
-    assert {"index.md", "README.md", "capability.md", "operators.md"} <= set(PAGES)
+    assert {"index.md", "README.md", "capability.md", "userspace.md"} <= set(PAGES)
     assert {page for statement in STATEMENTS for page in statement.pages} <= set(PAGES)
 
 

@@ -74,7 +74,7 @@ def numbers(kind):
 
 
 def test_the_page_s_grammar_names_every_number_that_is_written_in_decimal():
-    page = (ROOT / "spec" / "porting.md").read_text()
+    page = (ROOT / "spec" / "scenarios.md").read_text()
     said = re.search(r"\| decimal digits +(.*)", page)[1].split(", ")
     in_ranges = {"count"}
     args = [each.args for each in OPERATIONS.values()]

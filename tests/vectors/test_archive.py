@@ -68,7 +68,7 @@ class TestArchive:
 
     def test_every_file_that_the_readme_names_is_in_it(self, exported):
         named = set(re.findall(r"`([\w/.-]+\.(?:md|json|py|c))`", exported["README.md"].decode()))
-        assert {"spec/scenarios.md", "spec/not-kvm.md", "adapters/adapter.c", "RELEASED.json"} <= named
+        assert {"spec/scenarios.md", "spec/implementing.md", "adapters/adapter.c", "RELEASED.json"} <= named
         assert set() == named - exported.keys()
 
     def test_its_commands_run_from_its_folder(self, tmp_path, monkeypatch, capsys):

@@ -23,7 +23,7 @@ ROOT = "specctrl-vectors"
 
 INDEX = "index.json"
 
-PAGES = ("not-kvm.md", "porting.md", "scenarios.md")
+PAGES = ("implementing.md", "scenarios.md")
 """The chapters that the README names: it has to be whole where the project is not."""
 
 
