@@ -153,6 +153,8 @@ def test_the_code_that_changed_something_stands_before_the_rest(play: Any, site:
         play.get_by_role("button", name=name, exact=True).click()
         play.locator(".play-history > li").nth(number - 1).wait_for()
     read, wrote = play.locator(".play-history > li").nth(0), play.locator(".play-history > li").nth(1)
+    assert not wrote.locator(".play-code").is_visible(), "only the newest step stands open"
+    wrote.locator("summary").first.click()
     changed = wrote.locator(".play-code > li").all_inner_texts()
     (line,) = [text for text in changed if text.startswith("VcpuMsrs.write_spec_ctrl changed guest_view")]
     assert "access.emulated.view-and-saved" in line

@@ -44,7 +44,8 @@ class Looked:
 class Along:
     """A machine of a variant with one of the specification beside it; both perform the same steps.
 
-    >>> along = Along("sapphire-rapids", VARIANTS["rfc-v3"])
+    >>> from specctrl.model.posted import RFC_V3
+    >>> along = Along("sapphire-rapids", RFC_V3)
     >>> for step in ({"op": "create_vcpu"},
     ...              {"op": "set_msrs", "msrs": [["MSR_VIRTUAL_ENUMERATION", 1], ["MSR_VIRTUAL_MITIGATION_ENUM", 3]]},
     ...              {"op": "wrmsr", "msr": "IA32_SPEC_CTRL", "value": 1},
