@@ -13,7 +13,7 @@ from sphinx.util.docutils import SphinxDirective
 from specctrl.model.contract import supported_force_spec_ctrl
 from specctrl.model.parts import PARTS, resolve_host
 from specctrl.model.registers import REGISTERS, Field, Register
-from specctrl.site.domain import Laid, spec_domain
+from specctrl.site.domain import Laid, spec_domain, spellings
 from specctrl.site.drawings import layout_svg
 from specctrl.site.nodes import code, scrolling, table
 from specctrl.site.permalinks import permalink
@@ -115,6 +115,7 @@ def explorer_data() -> dict[str, object]:
             name: {
                 "name": name,
                 "width": register.width,
+                "spellings": spellings(register.number),
                 "fields": [
                     {"name": field.name, "low": field.low, "width": field.width}
                     for field in sorted(register, key=lambda field: field.low)
