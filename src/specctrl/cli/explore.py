@@ -97,7 +97,7 @@ def chosen(compiled: bool) -> Callable[..., Exploration]:
     if not compiled:
         return explore
     try:
-        from specctrl.compiled.explorer import explore as explore_compiled
+        from specctrl.exploration.compiled.explorer import explore as explore_compiled
         from specctrl.targets.c import CannotBuild, compiler
 
         compiler()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from specctrl.compiled.merging import (
+from specctrl.exploration.compiled.merging import (
     LOADED,
     NOTED,
     RAISED,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
-from specctrl.compiled.kernels import (
+from specctrl.exploration.compiled.kernels import (
     AT,
     CONTRACT_FLAGS,
     CONTRACT_WORDS,
@@ -19,7 +19,7 @@ from specctrl.compiled.kernels import (
     Kernels,
     form_of,
 )
-from specctrl.compiled.merging import FLAGS, NOTED, WORDS
+from specctrl.exploration.compiled.merging import FLAGS, NOTED, WORDS
 from specctrl.exploration.events import Event
 from specctrl.exploration.properties import PROPERTIES
 from specctrl.model.kvm.state import Loaded
@@ -28,7 +28,7 @@ from specctrl.proof.terms import Term
 NODE_FLAGS = ("loaded", *FLAGS)
 PROPERTY = {name: number for number, name in enumerate(PROPERTIES)}
 BROKEN_BY = {"reset": 30, "move": 31}
-"""The bits of what :meth:`~specctrl.compiled.kernels.Kernels.looks` finds that are no property by themselves."""
+"""The bits of what :meth:`~specctrl.exploration.compiled.kernels.Kernels.looks` finds that are no property by themselves."""
 HOSTS = 64
 """How many hosts a world may have."""
 SEARCH = Path(__file__).with_name("search.c")

@@ -13,10 +13,10 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from specctrl.compiled.as_c import HOSTS, NODE_FLAGS, PROPERTY, Names, Program, program
-from specctrl.compiled.columns import Columns
-from specctrl.compiled.kernels import CONTRACT_FLAGS, CONTRACT_WORDS, Form, Kernels, form_of
-from specctrl.compiled.merging import WORDS
+from specctrl.exploration.compiled.as_c import HOSTS, NODE_FLAGS, PROPERTY, Names, Program, program
+from specctrl.exploration.compiled.columns import Columns
+from specctrl.exploration.compiled.kernels import CONTRACT_FLAGS, CONTRACT_WORDS, Form, Kernels, form_of
+from specctrl.exploration.compiled.merging import WORDS
 from specctrl.exploration.events import Event, World
 from specctrl.exploration.histories import Exploration, History
 from specctrl.exploration.search import Progress, Search, of_world

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from specctrl.cli import main as cli
-from specctrl.compiled import explorer
-from specctrl.compiled.columns import Columns, Indistinct
-from specctrl.compiled.kernels import CONTRACT_FLAGS, CONTRACT_WORDS
+from specctrl.exploration.compiled import explorer
+from specctrl.exploration.compiled.columns import Columns, Indistinct
+from specctrl.exploration.compiled.kernels import CONTRACT_FLAGS, CONTRACT_WORDS
 from specctrl.exploration.search import HOSTS, Search, bits_of, few_pairs, of_world, quick, worlds
 from specctrl.exploration.snapshot import FIELDS
 from specctrl.model.kvm.state import Loaded
@@ -116,7 +116,7 @@ class TestWhatIsWrongIsNoticed:
             explorer.run(of_world(SPEC, worlds(THREE, None, [(0, 0)])[0], THREE), memory=5_000_000)
 
     def test_terms_that_are_not_bit_by_bit(self):
-        from specctrl.compiled.as_c import CannotWrite, Function, Names
+        from specctrl.exploration.compiled.as_c import CannotWrite, Function, Names
 
         with pytest.raises(CannotWrite, match="not bit by bit"):
             Function(Names()).value(variable("v0", wide=True) - 1)
