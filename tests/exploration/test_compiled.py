@@ -86,7 +86,7 @@ class TestWhatIsWrongIsNoticed:
         good = explorer.program_for(search)
         edge = r"static unsigned step_(\d+)_011\(.*?\n}\n"
         for body in re.finditer(edge, good.text, re.DOTALL):
-            swapped = re.sub(r"= (t\d+) \? (t\d+) : (t\d+);", r"= \1 ? \3 : \2;", body[0], count=1)
+            swapped = re.sub(r"= (t\d+) \? (t\d+) : (t\d+);", r"= \1 ? \3 : \2;", body[0])  # each of its edges
             if swapped != body[0]:
                 break
         text = good.text.replace(body[0], swapped)

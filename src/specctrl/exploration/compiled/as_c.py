@@ -28,7 +28,7 @@ from specctrl.proof.terms import Term
 NODE_FLAGS = ("loaded", *FLAGS)
 PROPERTY = {name: number for number, name in enumerate(PROPERTIES)}
 BROKEN_BY = {"reset": 30, "move": 31}
-"""The bits of what :meth:`~specctrl.exploration.compiled.kernels.Kernels.looks` finds that are no property by themselves."""
+"""The bits of what :meth:`~specctrl.exploration.compiled.kernels.Kernels.looks` finds that no property has."""
 HOSTS = 64
 """How many hosts a world may have."""
 SEARCH = Path(__file__).with_name("search.c")
