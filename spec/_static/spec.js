@@ -46,6 +46,6 @@ follow();
 // Scripts that are modules are loaded from a server only: without one, code has no buttons.
 if (location.protocol === "file:") {
   const why = "From a file:// address code cannot run in the page; make serve shows the site with its buttons.";
-  const place = document.querySelector("#playground-here") ?? document.querySelector(".doctest, .cell");
+  const place = document.querySelector("#playground-here") ?? [...document.querySelectorAll(".doctest, .cell")].find((one) => one.offsetParent);
   place?.before(Object.assign(document.createElement("p"), { className: "spec-no-server", textContent: why }));
 }
