@@ -8,18 +8,17 @@ import hashlib
 import os
 import pickle
 import platform
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, TypeVar
 
 from specctrl.digest import PACKAGE, digest, digest_of
+from specctrl.processes import workers
 from specctrl.rules import data_folder
 
 Shard = TypeVar("Shard")
@@ -65,23 +64,8 @@ class Workers:
             with _cluster(self.scheduler) as executor:
                 yield executor
             return
-        pool = ProcessPoolExecutor(self.processes(shards), get_context(self.method), end_with_parent)
-        try:
+        with workers(self.processes(shards), self.method) as pool:
             yield pool
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def end_with_parent() -> None:
-    """Let this process end when the one that started it has ended, however that came about."""
-    parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
-
-
-def _end_after(process: Any) -> None:
-    process.join()
-    os._exit(1)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import CodeType
 from typing import Any
 
-from specctrl.cli.command import command
+from specctrl.cli.command import at_least, command
 from specctrl.scenario.format import KVM_ABI, LEVELS
 
 EVERY = 10
@@ -52,15 +52,8 @@ def add_lockstep(commands: Any) -> None:
     parser.add_argument("--target", default="c", metavar="TARGET", help="c (the default) or cmd:PROGRAM")
     parser.add_argument("--plain", action="store_true", help="cmd:PROGRAM speaks words; do not find out")
     parser.add_argument("--level", choices=list(LEVELS), default=KVM_ABI, help="of this level at most (default: all)")
-    parser.add_argument("--events", type=_count, default=100_000, metavar="N", help="how many; default: 100000")
+    parser.add_argument("--events", type=at_least(1), default=100_000, metavar="N", help="how many; default: 100000")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="other histories; default: 0")
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
 
 
 def lockstep_command(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from specctrl.cli.command import command
+from specctrl.cli.command import JOBS, at_least, command
 
 EPILOG = """\
 Each mutant is planted alone in a process that is thrown away, where the scenarios, the pages and the explorer run.
@@ -33,13 +33,13 @@ def add_mutants(commands: Any) -> None:
     parser = command(
         commands, "mutants", mutants_command, "plant mutants in the rule code, and see what notices them", EPILOG)
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--sample", type=_count, metavar="N", help="run N mutants, evenly spread, and compare")
+    which.add_argument("--sample", type=at_least(1), metavar="N", help="run N mutants, evenly spread, and compare")
     which.add_argument("--proofs", action="store_true", help="show the mutants to the theorems, and store it")
     which.add_argument(
         "--only", action="append", metavar="NAME",
         help="run the mutants whose names begin so, and those that the table lacks, as --all does; may be repeated")
     which.add_argument("--all", action="store_true", help="run every mutant, also against the theorems, and store it")
-    parser.add_argument("--jobs", type=_count, default=2, metavar="N", help="processes; default: 2")
+    parser.add_argument("--jobs", type=JOBS, default=2, metavar="N", help="processes; default: 2")
     parser.add_argument("--json", action="store_true", help="print the figures, or what was run, as JSON")
 
 
@@ -52,13 +52,6 @@ def _counted(made: Iterable[tuple[str, Any]], number: int) -> dict[str, Any]:
     if found:
         print(file=sys.stderr)
     return found
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
 
 
 def mutants_command(options: argparse.Namespace) -> int:

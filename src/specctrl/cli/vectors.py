@@ -110,7 +110,7 @@ def _new(options: argparse.Namespace, folder: Path) -> int:
 def _release(options: argparse.Namespace, folder: Path) -> int:
     from specctrl.scenario.published import NotPossible, release
 
-    if not re.fullmatch(r"\d+\.\d+\.\d+", options.version):
+    if not re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+", options.version):
         raise NotPossible(f"{options.version!r} is not a version such as 0.1.0")
     new = release(folder, options.version)
     print(f"{len(new)} scenarios released with {options.version}")
