@@ -380,7 +380,7 @@ class TestEvidence:
             ("example", "2 examples", "toy.html#shows-toy.merge.keeps"),
             ("vector", "1 vector", "../vectors/toy.enable-late.json"),
             ("proof", "proven", "claims.html#claim-a_claim"),
-            ("explored", "explored", "explored.html#property-a_property"),
+            ("explored", "explored", "claims.html#property-a_property"),
         ):
             assert f'<a class="spec-kind spec-kind-{kind} reference internal" href="{place}">{text}</a>' in page
         for anchor in ("shows-toy.merge.keeps", "shows-toy.merge.keeps-2"):

@@ -111,7 +111,7 @@ def claim_links(shown: Shown) -> Iterator[nodes.reference]:
 def property_links(shown: Shown) -> Iterator[nodes.reference]:
     """A link to each explored property that carries the rule."""
     for name in shown.properties:
-        yield nodes.reference("", "", code(name), refuri=f"explored.html#property-{name}", internal=True)
+        yield nodes.reference("", "", code(name), refuri=f"claims.html#property-{name}", internal=True)
 
 
 KINDS = (
