@@ -153,6 +153,8 @@ def test_the_code_that_changed_something_stands_before_the_rest(play: Any, site:
         play.get_by_role("button", name=name, exact=True).click()
         play.locator(".play-history > li").nth(number - 1).wait_for()
     read, wrote = play.locator(".play-history > li").nth(0), play.locator(".play-history > li").nth(1)
+    assert not wrote.locator(".play-code").is_visible(), "only the newest step stands open"
+    wrote.locator("summary").first.click()
     changed = wrote.locator(".play-code > li").all_inner_texts()
     (line,) = [text for text in changed if text.startswith("VcpuMsrs.write_spec_ctrl changed guest_view")]
     assert "access.emulated.view-and-saved" in line
@@ -186,7 +188,81 @@ def test_a_cell_of_the_comparison_opens_its_history(play: Any, site: str) -> Non
     assert play.locator(".play-history > li").count() == len(scenario["steps"])
     steps = play.locator(".play-history > li .play-step").all_inner_texts()
     assert [text.split()[0] for text in reversed(steps)] == [step["op"] for step in scenario["steps"]]
-    assert play.locator(".play-state").inner_text() == ""
+    assert play.locator(".play-state").inner_text().startswith(f"Step {len(scenario['steps'])}: ")
+
+
+D1 = {"host": "sapphire-rapids", "variant": "rfc-v3", "assume": {}, "steps": [
+    {"op": "create_vcpu"},
+    {"op": "set_msrs", "msrs": [["MSR_VIRTUAL_ENUMERATION", "0x1"], ["MSR_VIRTUAL_MITIGATION_ENUM", "0x3"]]},
+    {"op": "wrmsr", "msr": "IA32_SPEC_CTRL", "value": "0x1"},
+    {"op": "wrmsr", "msr": "MSR_VIRTUAL_MITIGATION_CTRL", "value": "0x1"},
+    {"op": "wrmsr", "msr": "IA32_SPEC_CTRL", "value": "0x1"},
+    {"op": "exit"},
+]}
+
+
+def shared(history: dict[str, Any]) -> str:
+    """The part of an address that holds a history."""
+    return "#h=" + base64.urlsafe_b64encode(json.dumps(history).encode()).decode().rstrip("=")
+
+
+def test_a_defect_is_named_with_what_the_specification_shows(play: Any, site: str) -> None:
+    play.goto(f"{site}/spec/playground.html{shared(D1)}")
+    told = play.locator(".play-preview li").all_inner_texts()
+    assert [text.split()[0] for text in told] == [step["op"] for step in D1["steps"]], "before anything is loaded"
+    play.get_by_role("button", name="Load and begin").click()
+    play.locator(".play-form").wait_for()
+    last = play.locator(".play-history > li").first
+    violated = last.locator(".play-violated").all_inner_texts()
+    assert any(text.startswith("✗ violates host_value_after_exit: After every VM exit") for text in violated)
+    assert last.locator(".play-violated a").first.get_attribute("href").startswith("defects.html#found-d")
+    assert "under spec ⇒ host_spec_ctrl=0x401" in last.inner_text()
+    assert "violates" in play.locator(".play-state").inner_text()
+    wrong = play.locator(".play-history > li").nth(1).locator(".play-wrong")
+    assert wrong.count() > 0
+    # Under the specification nothing is violated.
+    play.get_by_label("Interface").select_option("spec")
+    play.locator(".play-violated").first.wait_for(state="detached")
+    assert play.locator(".play-wrong").count() == 0
+
+
+def test_steps_come_back_and_starting_over_asks(play: Any, site: str) -> None:
+    begin(play, f"{site}/spec/playground.html")
+    for number, step in enumerate(FORCED, 1):
+        play.get_by_role("button", name=step, exact=True).click()
+        play.locator(".play-history > li").nth(number - 1).wait_for()
+        said = play.locator(".play-state")
+        assert said.inner_text().startswith(f"Step {number}: ")
+        box = said.bounding_box()
+        assert 0 <= box["y"] < 900 - 10, "the newest step is in sight"
+    address = play.url
+    for left in (2, 1):
+        play.get_by_role("button", name="Undo").click()
+        play.locator(".play-history > li").nth(left).wait_for(state="detached")
+    for number in (2, 3):
+        play.get_by_role("button", name="Redo").click()
+        play.locator(".play-history > li").nth(number - 1).wait_for()
+    assert play.url == address
+    assert play.get_by_role("button", name="Redo").is_disabled()
+    play.get_by_role("button", name="Start over").click()
+    play.get_by_role("button", name="Keep").click()
+    assert play.locator(".play-history > li").count() == 3
+    play.get_by_role("button", name="Start over").click()
+    play.get_by_role("button", name="Erase").click()
+    play.locator(".play-history > li").first.wait_for(state="detached")
+
+
+def test_numbers_are_read_as_manuals_write_them(play: Any, site: str) -> None:
+    begin(play, f"{site}/spec/playground.html")
+    play.get_by_role("button", name="Create vCPU 0").click()
+    play.get_by_label("operation", exact=True).select_option("wrmsr")
+    for number, (msr, value, says) in enumerate([
+        ("48H", "0b1", "wrmsr msr=0x48 value=0x1"), ("0x48", "401", "decimal 401, that is 0x191")], 2):
+        play.get_by_label("msr", exact=True).fill(msr)
+        play.get_by_label("value", exact=True).fill(value)
+        play.get_by_role("button", name="Perform").click()
+        play.locator(".play-history > li").nth(number - 1).wait_for()
+        assert says in play.locator(".play-state").inner_text()
 
 
 def test_an_address_of_no_cell_says_so(play: Any, site: str) -> None:
@@ -225,7 +301,8 @@ def test_a_published_scenario_is_opened_from_where_it_is_shown(play: Any, site: 
     play.locator(".play-form").wait_for()
     steps = json.loads((SITE / "vectors" / f"{id}.json").read_text("utf-8"))["steps"]
     assert play.locator(".play-history > li").count() == len(steps)
-    assert play.locator(".play-state").inner_text() == ""
+    assert play.locator(".play-state").inner_text().startswith(f"Step {len(steps)}: ")
+    assert play.locator(".play-history .play-met").count() == sum("expect" in step for step in steps)
 
 
 def test_it_fits_a_narrow_window_and_axe_finds_nothing(play: Any, site: str) -> None:

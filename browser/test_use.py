@@ -40,6 +40,26 @@ def test_the_search_finds_each_field_of_a_register(view: Any) -> None:
     ] == []
 
 
+def test_the_search_finds_each_rule_by_its_sentence(view: Any) -> None:
+    answers = found_by(view, [" ".join(rule["text"].split()) for rule in RULES])
+    assert [rule["id"] for rule, answer in zip(RULES, answers, strict=True) if rule["url"] not in answer[:3]] == []
+
+
+def test_some_words_of_a_sentence_are_enough(view: Any) -> None:
+    (answer,) = found_by(view, ["host value MASK field"])
+    assert [url for url in answer[:20] if "#rule-" in url] != []
+
+
+def test_the_search_finds_each_register_by_its_number_in_either_spelling(view: Any) -> None:
+    asked = [(name, spelling) for name, one in REGISTERS["registers"].items() for spelling in one["spellings"]]
+    assert {("IA32_SPEC_CTRL", "0x48"), ("IA32_SPEC_CTRL", "48H")} <= set(asked)
+    answers = found_by(view, [spelling for _, spelling in asked])
+    assert [
+        one for one, answer in zip(asked, answers, strict=True)
+        if not any(url.endswith(f"#register-{one[0]}") for url in answer[:5])
+    ] == []
+
+
 def test_a_slash_and_a_word_lead_to_a_rule(view: Any) -> None:
     page = view("spec/problem.html")
     page.keyboard.press("/")
@@ -178,11 +198,13 @@ def test_on_paper_the_text_stands_alone(view: Any) -> None:
     assert len(page.pdf()) > 10_000
 
 
-def test_on_paper_folded_code_is_open(view: Any) -> None:
-    page = view("index.html")
-    assert not page.locator("details .cell_input").first.is_visible()
+def test_on_paper_folds_stay_closed_and_say_what_they_hold(view: Any) -> None:
+    page = view("spec/entry-exit.html")
     page.emulate_media(media="print")
-    assert page.locator("details .cell_input").first.bounding_box()["height"] > 50
+    fold = page.locator("details.spec-fold").first
+    assert fold.locator("summary").is_visible()
+    assert not fold.locator("p").first.is_visible()
+    assert not page.locator("details.hide > summary").first.is_visible()
 
 
 def test_a_folder_needs_no_server(browser: Any) -> None:

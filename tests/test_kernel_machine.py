@@ -135,7 +135,7 @@ class TestChoosing:
 
         assert place(resolve_host("ice-lake-server")) == (
             Boot("clearcpuid-363-674", "clearcpuid=363,674"),
-            "enable_apicv=0 arch_capabilities_or=0x0 no_spec_ctrl_virt=1")
+            "enable_apicv=0 preemption_timer=0 arch_capabilities_or=0x0 no_spec_ctrl_virt=1")
 
 
 class TestComparing:

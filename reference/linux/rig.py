@@ -67,7 +67,7 @@ def place(host: Any) -> tuple[Boot, str] | str:
         else:
             return f"no command line makes Linux run with {host.spec_ctrl:#x}"
     bits = (1 << 19 if "RRSBA" in features else 0) | (1 << 20 if "BHI_NO" in features else 0)
-    parameters = f"enable_apicv=0 arch_capabilities_or={bits:#x}"
+    parameters = f"enable_apicv=0 preemption_timer=0 arch_capabilities_or={bits:#x}"
     if not host.spec_ctrl_shadow:
         parameters += " no_spec_ctrl_virt=1"
     if not host.nested:

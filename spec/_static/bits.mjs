@@ -133,7 +133,26 @@ function legend(forced) {
     ...(forced ? [part("spec-bits-masked", "in the force mask: ", el("b", { textContent: "=" }), " what the processor holds there instead")] : []));
 }
 
-function explorer(register, data, given) {
+// The cells of the figure are switches too: a field of one bit is set and cleared there, and what follows is shown below.
+function switches(layout, pressed) {
+  const strip = layout.querySelector(".spec-strip");
+  const cells = [...(strip?.querySelectorAll("[data-bit]") ?? [])].map((cell) => {
+    const button = el("button", { type: "button", className: "spec-strip-bit" }, ...cell.childNodes);
+    const bit = BigInt(cell.dataset.bit);
+    button.addEventListener("click", () => pressed(bit));
+    cell.replaceWith(button);
+    return { button, bit };
+  });
+  if (cells.length) strip.setAttribute("role", "group");
+  const show = (value) => cells.forEach(({ button, bit }) => {
+    button.dataset.digit = (value >> bit) & 1n;
+    button.setAttribute("aria-pressed", String(((value >> bit) & 1n) === 1n));
+  });
+  show(0n);
+  return show;
+}
+
+function explorer(register, data, given, shown) {
   const state = { view: given.view ?? 0n, mask: given.mask ?? 0n, value: given.value ?? 0n, part: given.part ?? "sapphire-rapids" };
   const forced = register.name === "IA32_SPEC_CTRL";
   const out = el("div", { className: "spec-bits-out", role: "status" });
@@ -173,6 +192,7 @@ function explorer(register, data, given) {
       return;
     }
     show(state.view, state.mask, state.value & state.mask);
+    shown(state.view);
     const { fields, reserved } = decode(register, state.view);
     const on = fields.filter((field) => field.value).map((field) => (field.width === 1 ? field.name : `${field.name}=${hex(field.value)}`));
     const lines = [`${hex(state.view)} = ${state.view}`, on.length ? `fields: ${on.join(", ")}` : "no field is set"];
@@ -188,7 +208,7 @@ function explorer(register, data, given) {
     link.href = `#${address(register, state, forced)}`;
   }
   draw();
-  return body;
+  return { body, toggle: (bit) => set({ view: state.view ^ (1n << bit) }, true) };
 }
 
 const address = (register, state, forced) => {
@@ -216,14 +236,20 @@ function attach() {
   for (const layout of document.querySelectorAll(".spec-layout")) {
     const name = layout.querySelector(".spec-layout-head code")?.textContent;
     const details = el("details", { className: "spec-bits" }, el("summary", { textContent: "Explore a value" }));
-    details.addEventListener("toggle", async () => {
-      if (!details.open || details.childElementCount > 1) return;
-      const data = await load();
+    let opened;
+    const open = () => (opened ??= load().then((data) => {
       const start = given?.name === name ? given : {};
       if (start.part && !(start.part in data.parts)) delete start.part;
-      details.append(explorer(data.registers[name], data, start));
+      const made = explorer(data.registers[name], data, start, shown);
+      details.append(made.body);
       if (start === given) details.scrollIntoView({ block: "center" });
+      return made;
+    }));
+    const shown = switches(layout, async (bit) => {
+      details.open = true;
+      (await open()).toggle(bit);
     });
+    details.addEventListener("toggle", () => details.open && open());
     layout.append(details);
     if (given?.name === name) details.open = true;
   }

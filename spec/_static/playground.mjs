@@ -9,6 +9,7 @@ const HIDDEN = new Set(["in_guest"]);
 let known; // hosts, variants, operations, rules: what the package says there is
 let head = { host: "sapphire-rapids", variant: "spec", assume: {} };
 let rows = [];
+let undone = []; // steps that were taken back, the last of them last
 
 function element(tag, attributes = {}, ...children) {
   const { label, role, ...properties } = attributes;
@@ -65,14 +66,27 @@ function field(name, schema, required) {
   return [named(input), null, () => read(input.value)];
 }
 
+// A number as a manual writes it, as the format does: 48H and 0b1 become 0x48 and 0x1.
+function notation(text) {
+  const manual = /^([0-9][0-9a-f_]*)h$/i.exec(text);
+  if (manual) return `0x${manual[1].replaceAll("_", "").toLowerCase()}`;
+  return /^0b[01_]+$/i.test(text) ? `0x${BigInt(text.replaceAll("_", "")).toString(16)}` : text;
+}
+
 // A value as it is typed: JSON where it is JSON, else the text itself; nothing where there is nothing.
 function read(text) {
   if (!text.trim()) return undefined;
   try {
     return JSON.parse(text);
   } catch {
-    return text.trim();
+    return notation(text.trim());
   }
+}
+
+// What was typed without 0x and could have been meant in hexadecimal is said once, beside what the step did.
+function decimals(step) {
+  const typed = Object.entries(step).filter(([name, value]) => ["msr", "value"].includes(name) && typeof value === "number" && value > 9);
+  return typed.map(([name, value]) => `${name} was read as decimal ${value}, that is 0x${value.toString(16)}. `).join("");
 }
 
 // ---- what is shown
@@ -99,6 +113,7 @@ function legend() {
 const said = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 
 function registers(row, before) {
+  const beside = row.beside?.vcpus;
   const numbers = Object.keys(row.vcpus);
   if (!numbers.length) return element("p", { textContent: "There is no vCPU yet." });
   const given = new Set(numbers.flatMap((number) => Object.keys(row.vcpus[number])));
@@ -111,6 +126,11 @@ function registers(row, before) {
       const changed = was !== undefined && was !== now;
       const cell = element("td", { className: changed ? "play-changed" : "" }, element("code", { textContent: now }));
       if (changed) cell.append(element("span", { className: "play-was", textContent: ` was ${was}` }));
+      const ought = beside?.[number] && said(beside[number][name] ?? null);
+      if (ought !== undefined && ought !== now) {
+        cell.classList.add("play-wrong");
+        cell.append(element("span", { className: "play-ought", textContent: ` ✗ ${ought} under spec` }));
+      }
       return cell;
     }),
   ];
@@ -125,10 +145,30 @@ function registers(row, before) {
   );
 }
 
+const pairs = (values) => Object.entries(values).map(([name, value]) => `${name}=${said(value)}`);
+const asText = ({ op, ...given }) => [op, ...pairs(given)].join(" ");
+const outcome = (seen) => pairs(seen).join(", ") || "success";
+
+// Which properties a step violates, where that comes from, and what the specification shows instead.
+function verdict(row) {
+  const parts = (row.violated ?? []).map(({ property, text, causes }) => element("p", { className: "play-violated" },
+    element("strong", { textContent: `✗ violates ${property}` }), `: ${text} `,
+    ...(causes.length ? [`Gone with the specification's own ${causes.length > 1 ? "form of any of: " : ""}`,
+      ...causes.flatMap(({ operation, defects }, at) => [at ? "; " : "", element("code", { textContent: operation }),
+        ...defects.flatMap((name, nth) => [nth ? ", " : " (", element("a", { href: `defects.html#found-${name.toLowerCase()}`, textContent: name })]),
+        defects.length ? ")" : ""]), "."] : ["No single operation of the posted code is the cause."])));
+  if (row.beside === null) parts.push(element("p", { className: "play-seen", textContent: "Under spec this step cannot be asked: the two histories have gone different ways." }));
+  else if (row.beside && outcome(row.beside.seen) !== outcome(row.seen)) {
+    parts.push(element("p", { className: "play-ought", textContent: `under spec ⇒ ${outcome(row.beside.seen)}` }));
+  }
+  if (row.expect) {
+    parts.push(element("p", { className: row.unmet.length ? "play-violated" : "play-met",
+      textContent: row.unmet.length ? `✗ expected otherwise: ${row.unmet.join("; ")}` : `✓ as expected: ${outcome(row.expect)}` }));
+  }
+  return parts;
+}
+
 function shown(row, number) {
-  const { op, ...given } = row.step;
-  const words = Object.entries(given).map(([name, value]) => `${name}=${said(value)}`);
-  const seen = Object.entries(row.seen).map(([name, value]) => `${name}=${said(value)}`);
   const changed = row.changed.map(({ code, fields, rules }) => element("li", {},
     element("code", { textContent: code }), " changed ", element("code", { textContent: fields.join(", ") }),
     element("span", { className: "play-rules" }, ": ", ...links(rules))));
@@ -138,19 +178,35 @@ function shown(row, number) {
   const rules = element("details", { className: "play-others" },
     element("summary", { textContent: told.size ? `${others.length} more ${count}` : `${others.length} ${count}; no field of a vCPU or the VM changed` }),
     element("p", { className: "play-rules" }, ...links(others)));
+  const bad = row.violated?.length || row.unmet?.length;
   return element(
     "li",
     { value: number },
-    element("p", { className: "play-step" }, element("code", { textContent: [op, ...words].join(" ") })),
-    element("p", { className: "play-seen", textContent: seen.length ? `⇒ ${seen.join(", ")}` : "⇒ success" }),
+    element("details", { open: number === rows.length },
+    element("summary", { className: "play-step" }, element("code", { textContent: asText(row.step) }), element("span", { className: bad ? "play-violated" : "", textContent: bad ? " ✗" : "" })),
+    element("p", { className: "play-seen", textContent: `⇒ ${outcome(row.seen)}` }),
+    ...verdict(row),
     element("div", { className: "play-scroll", tabIndex: 0, role: "group", label: `Registers after step ${number}` }, registers(row, rows[number - 2])),
     ...(changed.length ? [element("p", { className: "play-seen", textContent: "Code that changed something, and its rules:" }), element("ul", { className: "play-code" }, ...changed)] : []),
     ...(others.length ? [rules] : []),
+    ),
   );
 }
 
 const list = element("ol", { className: "play-history" });
-const undo = button("Undo", async () => take(await python.call(MODULE, "undo", {})));
+const undo = button("Undo", async () => {
+  const { step, expect } = rows.at(-1);
+  const kept = [...undone, expect ? { ...step, expect } : step];
+  take(await python.call(MODULE, "undo", {}));
+  undone = kept;
+  draw();
+});
+const redo = button("Redo", async () => {
+  const kept = undone.slice(0, -1);
+  take(await python.call(MODULE, "perform", { step: undone.at(-1) }));
+  undone = kept;
+  draw();
+});
 const save = button("Save as a scenario", download);
 const share = button("Copy address", async () => {
   await navigator.clipboard?.writeText(location.href).then(() => say("The address is copied."), () => say(location.href));
@@ -158,14 +214,30 @@ const share = button("Copy address", async () => {
 
 function draw() {
   list.replaceChildren(...rows.map((row, at) => shown(row, at + 1)).reverse());
-  for (const one of [undo, save, share]) one.disabled = !rows.length;
+  for (const one of [undo, save, share, over]) one.disabled = !rows.length;
+  redo.disabled = !undone.length;
   history.replaceState(null, "", rows.length ? `${location.pathname}#h=${encoded()}` : location.pathname);
 }
 
-function take(answer) {
+// Start over asks first: what was performed is gone then.
+const over = button("Start over", () => {
+  const count = `${rows.length} step${rows.length === 1 ? "" : "s"}`;
+  state.replaceChildren(`Erase the history of ${count}? `, button("Erase", () => begin()), " ", button("Keep", () => say("")));
+});
+
+// The newest step, in one line that stays in sight.
+function newest() {
+  const row = rows.at(-1);
+  if (!row) return "";
+  const bad = row.violated?.length ? ` ✗ violates ${row.violated.map((one) => one.property).join(", ")}` : "";
+  return `Step ${rows.length}: ${asText(row.step)} ⇒ ${outcome(row.seen)}${bad}`;
+}
+
+function take(answer, said = "") {
+  undone = [];
   if (answer.rows) rows = answer.rows;
   else if (!answer.problem) rows.push(answer);
-  say(answer.problem ? `Refused: ${answer.problem}` : "");
+  say(answer.problem ? `Refused: ${answer.problem.replace(/[^.?!]$/, "$&.")}` : said + newest());
   draw();
 }
 
@@ -216,7 +288,7 @@ function form() {
     event?.preventDefault();
     const step = { op: operation.value };
     for (const [name, reader] of Object.entries(readers)) if (reader() !== undefined) step[name] = reader();
-    take(await python.call(MODULE, "perform", { step }));
+    take(await python.call(MODULE, "perform", { step }), decimals(step));
   };
   const quick = [
     ["Force BHI_DIS_S", { op: "enable_cap", cap: "KVM_CAP_FORCE_SPEC_CTRL", args: ["0x400", "0x400"] }],
@@ -248,7 +320,7 @@ function form() {
     element("div", { className: "play-row", role: "group", label: "Common steps" }, ...quick),
     element("fieldset", {}, element("legend", { textContent: "Any step of the scenario format" }),
       element("label", {}, "operation", operation), fields, element("button", { type: "submit", textContent: "Perform" })),
-    element("div", { className: "play-row" }, undo, button("Start over", () => begin()), save, share),
+    element("div", { className: "play-row" }, undo, redo, over, save, share),
   );
 }
 
@@ -270,6 +342,21 @@ async function published(asked) {
   return scenario;
 }
 
+// What the address asks for, without Python: its steps as they will be performed.
+async function preview() {
+  const asked = new URLSearchParams(location.hash.slice(1) || location.search);
+  let found;
+  if (asked.has("scenario") || asked.has("cell")) found = await published(asked);
+  else if (asked.has("h")) found = decoded(asked.get("h"));
+  if (!found) return [];
+  const { host, variant = found.profile ?? "spec", steps, title } = found;
+  return [
+    element("p", {}, `${title ? `${title}: ` : ""}${steps.length} step${steps.length === 1 ? "" : "s"} on ${said(host)} under ${variant}:`),
+    element("ol", { className: "play-preview" }, ...steps.map(({ expect, ...step }) => element("li", {},
+      element("code", { textContent: asText(step) }), expect ? ` expects ${outcome(expect)}` : ""))),
+  ];
+}
+
 async function go() {
   root.replaceChildren(state);
   say("Loading Python…");
@@ -285,21 +372,23 @@ async function go() {
       head = { ...head, ...rest };
       answer = await python.call(MODULE, "start", { ...head, steps });
     }
-    root.replaceChildren(form(), legend(), state, list);
+    root.replaceChildren(form(), state, list, legend());
     take(answer);
   } catch (error) {
     const anew = button("Begin with an empty history", () => {
       history.replaceState(null, "", location.pathname);
       go();
     });
-    root.replaceChildren(element("p", { role: "alert" }, `The playground cannot begin with this address: ${error.message}. `), anew);
+    const why = error instanceof SyntaxError || error instanceof DOMException ? "its history is cut off, or was changed" : error.message;
+    root.replaceChildren(element("p", { role: "alert" }, `The playground cannot begin with this address: ${why}. `), anew);
   }
 }
 
 if (root && about.megabytes) {
   const offer = button("Load and begin", go);
   root.replaceChildren(
-    element("p", { className: "play-offer" }, `The emulator runs in this page. Python is loaded once, from this site: ${about.megabytes} MB. `, offer),
+    element("p", { className: "play-offer" }, `The emulator runs in this page. Python is loaded from this site: ${about.megabytes} MB. `, offer),
   );
+  preview().then((steps) => root.querySelector(".play-offer")?.after(...steps), () => {}); // what is wrong with it is said on loading
   addEventListener("hashchange", () => known && /^#(scenario|cell)=/.test(location.hash) && go());
 }

@@ -4,7 +4,7 @@
 (() => {
 const LENGTH = 240;
 // What is the same on every page, or no text of it.
-const SKIPPED = ".headerlink, script, style, .status-banner, .spec-permalink, .linenos, svg, .spec-fold, .spec-kinds, .spec-source-foot, .spec-backlinks";
+const SKIPPED = ".headerlink, script, style, .status-banner, .spec-permalink, .linenos, svg, .spec-fold, .spec-source-foot, .spec-backlinks";
 const PASSAGES = "h1, h2, h3, h4, p, dt, dd, li, tr, pre";
 const HEADING = /^H[1-4]$/;
 
@@ -73,10 +73,20 @@ Search.makeSearchSummary = (html, keywords, anchor) => {
   return summary;
 };
 
+// A number is looked for in both spellings, the kernel's and the manual's.
+const spelt = (query) => {
+  const other = query.replace(/(?<![\w.])(?:0x([0-9a-f]+)|([0-9a-f]*\d[0-9a-f]*)h)(?![\w.])/gi, (_, kernel, manual) => (kernel ? `${kernel}H` : `0x${manual}`));
+  return other === query ? [query] : [query, other];
+};
+// A rule is found by words of its sentence: those of the search, all of them, in any order; sentences.js has them.
+const sentences = SENTENCES.map(([id, url, text]) => ({ id, url, text, words: new Set(stems(`${id} ${text}`)) }));
 const TEXT = 15; // Sphinx's score for a word in a title, which no page can exceed by its text
 const byPages = Search._performSearch;
 Search._performSearch = (query, ...rest) => {
-  const found = byPages(query, ...rest);
+  const [asIs, other] = spelt(query);
+  const found = byPages(asIs, ...rest);
+  const has = new Set(found.map(([name, , anchor]) => name + anchor));
+  if (other) found.push(...byPages(...Search._parseQuery(other)).filter(([name, , anchor]) => !has.has(name + anchor)));
   const asked = stems(query);
   const isName = ([, name, , , , , kind]) => kind === "object" && name.startsWith("specctrl.");
   if (!query.includes(".")) found.filter(isName).forEach((one) => (one[4] -= 2 * TEXT));
@@ -92,6 +102,12 @@ Search._performSearch = (query, ...rest) => {
       const name = titles[file] === title ? title : `${titles[file]} > ${title}`;
       found.push([docnames[file], name, anchor, null, TEXT + Math.round((TEXT * asked.length) / words.size), filenames[file], "title"]);
     }
+  }
+  for (const { id, url, text, words } of sentences) {
+    const [page, anchor] = url.split("#");
+    const file = docnames.indexOf(page.replace(/\.html$/, ""));
+    if (file < 0 || known.has(`${docnames[file]}#${anchor}`) || !asked.every((word) => words.has(word))) continue;
+    found.push([docnames[file], id, `#${anchor}`, text, TEXT + Math.round((2 * TEXT * asked.length) / words.size), filenames[file], "object"]);
   }
   return found.sort(_orderResultsByScoreThenName);
 };

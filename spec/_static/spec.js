@@ -36,19 +36,6 @@ document.querySelectorAll("table.spec-rules").forEach((list, number) => {
   list.closest(".spec-scroll").before(line);
   narrow();
 });
-// Long names may break after an underscore or a dot. After load, when the theme has marked what was searched for.
-addEventListener("load", () => {
-  const texts = document.createTreeWalker(document.querySelector("[role=main]") ?? document.body, NodeFilter.SHOW_TEXT);
-  const long = [];
-  while (texts.nextNode()) {
-    const text = texts.currentNode;
-    if (/[\w.]{16}/.test(text.data) && /\w[_.]\w/.test(text.data) && !text.parentElement.closest("pre, svg, script, style")) long.push(text);
-  }
-  for (const text of long) {
-    const parts = text.data.split(/(?<=\w[_.])(?=\w)/);
-    text.replaceWith(...parts.flatMap((part, at) => (at ? [document.createElement("wbr"), part] : [part])));
-  }
-});
 // A passage that left the page has its old address in the last line: whoever comes for it is led on.
 const follow = () => {
   const link = document.getElementById(decodeURIComponent(location.hash.slice(1)));
@@ -56,3 +43,9 @@ const follow = () => {
 };
 addEventListener("hashchange", follow);
 follow();
+// Scripts that are modules are loaded from a server only: without one, code has no buttons.
+if (location.protocol === "file:") {
+  const why = "From a file:// address code cannot run in the page; make serve shows the site with its buttons.";
+  const place = document.querySelector("#playground-here") ?? [...document.querySelectorAll(".doctest, .cell")].find((one) => one.offsetParent);
+  place?.before(Object.assign(document.createElement("p"), { className: "spec-no-server", textContent: why }));
+}

@@ -106,7 +106,7 @@ static u32 vmcs12_table(struct vcpu *v, bool use_bitmap)
 	vmwrite(0x681a, 0x400);
 	vmwrite(0x681c, b + STACK_L2 - 8);
 	vmwrite(0x681e, b + CODE);
-	vmwrite(0x6820, 2);
+	vmwrite(0x6820, 0x202);				/* IF: see README.md, Limits */
 	vmwrite(0x6822, 0);
 	vmwrite(0x482a, 0);
 	vmwrite(0x6824, 0);
@@ -132,19 +132,6 @@ static u32 vmcs12_table(struct vcpu *v, bool use_bitmap)
 	vmwrite(0x6c14, b + STACK_L1 - 8);
 	vmwrite(0x6c16, b + CODE + (guest_exit - guest_code));
 	return ((u64 *)row - start) / 2;
-}
-
-/*
- * An INIT that is pending as L2 is entered goes to L1 before L2's first instruction: KVM asks for an exit at once.
- * Bochs lets L2 execute up to its OUT all the same, so L2 is let run once more.
- */
-void late_init(struct vcpu *v)
-{
-	struct kvm_vcpu_events events;
-
-	ioctl(v->fd, KVM_GET_VCPU_EVENTS, &events);
-	if (v->port == PORT_L2 && events.smi.latched_init)
-		perform(v, NOP, 0, 0);
 }
 
 /* Lists of this nested_enter, and of the nested_exit that ends it: both must be in the VMCS now. */
@@ -209,10 +196,6 @@ void nested_enter(const char *line, const char *rest)
 	c->launched = v->launched;
 	ended = perform(v, VMENTER, 0, 0);
 	v->vmx = true;
-	if (!ended)
-		late_init(v);
-	if (v->shut_down)
-		ended = 2;
 	if (ended == 1)
 		unsupported("an MSR exit at VM entry");
 	if (ended == 2) {

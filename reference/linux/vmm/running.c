@@ -204,8 +204,7 @@ void smi(const char *line)
 	command(v, v->port)->op = NOP;
 	if (ioctl(v->fd, KVM_SMI, 0) < 0)
 		unsupported("KVM_SMI: %s", strerror(errno));
-	if (!run(v) && v->port != PORT_SMM)
-		perform(v, NOP, 0, 0);		/* late, as an INIT may be */
+	run(v);
 	if (v->port != PORT_SMM)
 		unsupported("the SMI does not come to SMM: port %x", v->port);
 	say("ok");
@@ -220,10 +219,6 @@ void rsm(const char *line)
 	command(v, PORT_L1)->op = NOP;
 	command(v, PORT_L2)->op = NOP;
 	ended = perform(v, RSM, 0, 0);
-	if (!ended)
-		late_init(v);
-	if (v->shut_down)
-		ended = 2;
 	if (ended == 2) {
 		say("abort=true");
 		return;

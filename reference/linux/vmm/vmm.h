@@ -155,7 +155,6 @@ void smi(const char *line);
 void rsm(const char *line);
 
 /* nested.c */
-void late_init(struct vcpu *v);
 void nested_enter(const char *line, const char *rest);
 void nested_exit(const char *line);
 

@@ -102,10 +102,13 @@ def failures(path: Path) -> list[Failure]:
 def run_cell(text: str, name: str, names: Names) -> tuple[list[Output], BaseException | None]:
     """Run a cell: what it prints, the value of its last line, and what it raises.
 
-    A value is shown if the last line is an expression that no semicolon ends.
+    A value is shown if the last line is an expression that no semicolon ends.  An assertion that fails says what it
+    compared.
 
     >>> run_cell("print('a'); 6 * 7", "cell", {})
     ([{'kind': 'text', 'data': 'a\\n'}, {'kind': 'text', 'data': '42'}], None)
+    >>> run_cell("assert 6 * 7 == 41", "cell", {})[1]
+    AssertionError('42 == 41')
     """
     printed = io.StringIO()
     shown: list[Output] = []
@@ -119,8 +122,25 @@ def run_cell(text: str, name: str, names: Names) -> tuple[list[Output], BaseExce
     return ([{"kind": "text", "data": said}] if said else []) + shown, raised
 
 
+class _BothSides(ast.NodeTransformer):
+    """An assertion that compares says what it compared."""
+
+    def visit_Assert(self, node: ast.Assert) -> ast.stmt | list[ast.stmt]:
+        match node:
+            case ast.Assert(ast.Compare(left, [operator], [right]), None):
+                names = [ast.Name("left of assert", ast.Load()), ast.Name("right of assert", ast.Load())]
+                sign = ast.unparse(ast.Compare(ast.Name("a"), [operator], [ast.Name("b")]))[1:-1]
+                said = [ast.FormattedValue(name, ord("r")) for name in names]
+                asserted = ast.Assert(ast.Compare(names[0], [operator], [names[1]]),
+                                      ast.JoinedStr([said[0], ast.Constant(sign), said[1]]))
+                made = [*(ast.Assign([ast.Name(name.id, ast.Store())], side)
+                          for name, side in zip(names, (left, right), strict=True)), asserted]
+                return [ast.fix_missing_locations(ast.copy_location(each, node)) for each in made]
+        return node
+
+
 def _execute(text: str, name: str, names: Names) -> list[Output]:
-    tree = ast.parse(text, name)
+    tree = _BothSides().visit(ast.parse(text, name))
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     exec(compile(tree, name, "exec", dont_inherit=True), names)
     if not isinstance(last, ast.Expr):

@@ -2,7 +2,7 @@
 
 import errno
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -77,6 +77,22 @@ def can_enter(at: Contract) -> bool:
     return at.level == 1 and not at.smm and not at.shut_down
 
 
+def _can_leave_vmx(at: Contract) -> bool:
+    return can_enter(at) and bool(at.vmx_operation)
+
+
+def _outside_smm(at: Contract) -> bool:
+    return alive(at) and not at.smm
+
+
+def _in_smm(at: Contract) -> bool:
+    return alive(at) and bool(at.smm)
+
+
+def _always(_: Contract) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One step: as a scenario writes it, as the rule code performs it, as the contract performs it."""
@@ -89,11 +105,19 @@ class Event:
     moves_to: int | None = None  # the host, for a migration
     order: str = ""
     resets: bool = False  # whether it leaves view 0 and exactly userspace's pair in force, where it is performed
+    form: tuple[Any, ...] = ()  # what makes it: a function, and its arguments before the words
+    words: tuple[int, ...] = ()  # its last arguments
 
     @property
     def op(self) -> str:
         """The operation."""
         return str(self.step["op"])
+
+    def with_words(self, words: Sequence[int]) -> "Event":
+        """The same event with other words; they may be symbolic."""
+        make, *fixed = self.form
+        made: Event = make(*fixed, *words)
+        return replace(made, possible=self.possible, violates=self.violates)
 
 
 MsrPairs = tuple[tuple[int, int], ...]
@@ -106,13 +130,14 @@ def alike(step: dict[str, Any], perform: Callable[[Any], Ended], **more: Any) ->
 
 def wrmsr(msr: int, value: int) -> Event:
     """The guest writes an MSR."""
-    return alike({"op": "wrmsr", "msr": msr, "value": value}, lambda vcpu: vcpu.wrmsr(msr, value))
+    return alike({"op": "wrmsr", "msr": msr, "value": value}, lambda vcpu: vcpu.wrmsr(msr, value),
+                 form=(wrmsr, msr), words=(value,))
 
 
 def rdmsr() -> Event:
     """The guest reads IA32_SPEC_CTRL."""
     step = {"op": "rdmsr", "msr": IA32_SPEC_CTRL}
-    return alike(step, lambda vcpu: vcpu.rdmsr(IA32_SPEC_CTRL), violates="guest_reads_what_it_wrote")
+    return alike(step, lambda vcpu: vcpu.rdmsr(IA32_SPEC_CTRL), violates="guest_reads_what_it_wrote", form=(rdmsr,))
 
 
 def rdmsr_enumeration() -> Event:
@@ -125,7 +150,7 @@ def rdmsr_enumeration() -> Event:
         return 1
 
     step = {"op": "rdmsr", "msr": MSR_VIRTUAL_ENUMERATION}
-    return Event(step, lambda vcpu: vcpu.rdmsr(MSR_VIRTUAL_ENUMERATION), expect)
+    return Event(step, lambda vcpu: vcpu.rdmsr(MSR_VIRTUAL_ENUMERATION), expect, form=(rdmsr_enumeration,))
 
 
 def host_exit() -> Event:
@@ -135,7 +160,7 @@ def host_exit() -> Event:
         vcpu.run()
         vcpu.exit_guest()
 
-    return Event({"op": "exit"}, perform, lambda _: None)
+    return Event({"op": "exit"}, perform, lambda _: None, form=(host_exit,))
 
 
 def nested_enter(msr_load: MsrPairs = (), bitmap: bool = True) -> Event:
@@ -146,7 +171,9 @@ def nested_enter(msr_load: MsrPairs = (), bitmap: bool = True) -> Event:
         step["msr_load"] = [list(pair) for pair in msr_load]
     if not bitmap:
         step["intercept"] = "all"
-    return alike(step, lambda vcpu: vcpu.vmlaunch(controls, msr_load), possible=can_enter)
+    msrs, values = _apart(msr_load)
+    return alike(step, lambda vcpu: vcpu.vmlaunch(controls, msr_load), possible=can_enter,
+                 form=(_enter_with, bitmap, msrs), words=values)
 
 
 def nested_exit(msr_load: MsrPairs = ()) -> Event:
@@ -158,28 +185,43 @@ def nested_exit(msr_load: MsrPairs = ()) -> Event:
     step: dict[str, Any] = {"op": "nested_exit"}
     if msr_load:
         step["msr_load"] = [list(pair) for pair in msr_load]
-    return Event(step, perform, lambda contract: contract.leave_l2(msr_load), at_level_2)
+    msrs, values = _apart(msr_load)
+    return Event(step, perform, lambda contract: contract.leave_l2(msr_load), at_level_2,
+                 form=(_exit_with, msrs), words=values)
+
+
+def _apart(msr_load: MsrPairs) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The MSRs of a list, and what is loaded into them."""
+    return tuple(msr for msr, _ in msr_load), tuple(value for _, value in msr_load)
+
+
+def _enter_with(bitmap: bool, msrs: tuple[int, ...], *values: int) -> Event:
+    return nested_enter(tuple(zip(msrs, values, strict=True)), bitmap)
+
+
+def _exit_with(msrs: tuple[int, ...], *values: int) -> Event:
+    return nested_exit(tuple(zip(msrs, values, strict=True)))
 
 
 def init() -> Event:
     """INIT, then SIPI."""
-    return alike({"op": "init"}, lambda vcpu: vcpu.init(), resets=True)
+    return alike({"op": "init"}, lambda vcpu: vcpu.init(), resets=True, form=(init,))
 
 
 def vmxoff() -> Event:
     """L1 leaves VMX operation."""
     return alike({"op": "vmxoff"}, lambda vcpu: vcpu.vmxoff(),
-                 possible=lambda at: can_enter(at) and at.vmx_operation)
+                 possible=_can_leave_vmx, form=(vmxoff,))
 
 
 def smi() -> Event:
     """An SMI."""
-    return alike({"op": "smi"}, lambda vcpu: vcpu.smi(), possible=lambda at: alive(at) and not at.smm)
+    return alike({"op": "smi"}, lambda vcpu: vcpu.smi(), possible=_outside_smm, form=(smi,))
 
 
 def rsm() -> Event:
     """SMM returns to where it came from."""
-    return alike({"op": "rsm"}, lambda vcpu: vcpu.rsm(), possible=lambda at: alive(at) and at.smm)
+    return alike({"op": "rsm"}, lambda vcpu: vcpu.rsm(), possible=_in_smm, form=(rsm,))
 
 
 def set_msr(msr: int, value: int) -> Event:
@@ -189,14 +231,15 @@ def set_msr(msr: int, value: int) -> Event:
         return int(contract.restore_view(value) if msr == IA32_SPEC_CTRL else contract.restore_report(value))
 
     step = {"op": "set_msrs", "msrs": [[msr, value]]}
-    return Event(step, lambda vcpu: vcpu.set_msrs(((msr, value),)), expect)
+    return Event(step, lambda vcpu: vcpu.set_msrs(((msr, value),)), expect, form=(set_msr, msr), words=(value,))
 
 
 def get_msrs() -> Event:
     """KVM_GET_MSRS of the two MSRs that a migration carries."""
     step = {"op": "get_msrs", "msrs": list(STATE_MSRS)}
     return Event(step, lambda vcpu: vcpu.get_msrs(STATE_MSRS),
-                 lambda contract: [contract.guest_view, contract.report], violates="get_msrs_is_the_view")
+                 lambda contract: [contract.guest_view, contract.report], violates="get_msrs_is_the_view",
+                 form=(get_msrs,))
 
 
 def force(mask: int, value: int) -> Event:
@@ -207,18 +250,20 @@ def force(mask: int, value: int) -> Event:
             raise Errno(errno.EINVAL)
 
     step = {"op": "enable_cap", "fd": "vcpu", "vcpu": 0, "cap": "KVM_CAP_FORCE_SPEC_CTRL", "args": [mask, value]}
-    return Event(step, lambda vcpu: vcpu.enable_cap(KVM_CAP_FORCE_SPEC_CTRL, 0, mask, value), expect)
+    return Event(step, lambda vcpu: vcpu.enable_cap(KVM_CAP_FORCE_SPEC_CTRL, 0, mask, value), expect,
+                 form=(force,), words=(mask, value))
 
 
 def nested_state() -> Event:
     """KVM_GET_NESTED_STATE, and KVM_SET_NESTED_STATE with what it gave."""
-    return Event({"op": "nested_state"}, lambda vcpu: vcpu.restore_nested(vcpu.save_nested()), lambda _: None)
+    return Event({"op": "nested_state"}, lambda vcpu: vcpu.restore_nested(vcpu.save_nested()), lambda _: None,
+                 form=(nested_state,))
 
 
 def platform_reset() -> Event:
     """Userspace resets the platform."""
     step = {"op": "reset_vcpu"}
-    return alike(step, lambda vcpu: vcpu.platform_reset(), possible=lambda _: True, resets=True)
+    return alike(step, lambda vcpu: vcpu.platform_reset(), possible=_always, resets=True, form=(platform_reset,))
 
 
 def migration(to: int, spec: HostSpec, host: Host, order: str) -> Event:

@@ -25,8 +25,19 @@ from specctrl.exploration.events import (
     pairs_of,
 )
 from specctrl.exploration.histories import Exploration, History
+from specctrl.exploration.looks import (
+    NOTES,
+    Forced,
+    broken_by_move,
+    broken_by_register,
+    broken_by_reset,
+    forced_by,
+    of_contract,
+    of_vcpu,
+    watched,
+)
 from specctrl.exploration.snapshot import State, forget, put, take
-from specctrl.model.contract import MODE, Contract, can_force
+from specctrl.model.contract import Contract, can_force
 from specctrl.model.kvm.variant import SPEC, Assumptions, Variant
 from specctrl.model.kvm.vcpu import Vcpu
 from specctrl.model.kvm.vm import Vm
@@ -67,34 +78,11 @@ Progress = Callable[[int, int], None]
 
 # ---- the search
 
-NOTES: list[str] = []
-"""Properties that were violated at a VM exit of the step that runs now."""
-
-
-def watched(vcpu: type[Vcpu]) -> type[Vcpu]:
-    """The same vCPU, which notes at each VM exit what KVM believes and what the host gets."""
-
-    class Watched(vcpu):  # type: ignore[valid-type,misc]  # the class is the variant's own
-        __slots__ = ()
-
-        def restore_host_spec_ctrl(self, held: int) -> None:
-            if self.saved != self.cpu.spec_ctrl:
-                NOTES.append("saved_is_hardware")
-            vcpu.restore_host_spec_ctrl(self, held)
-            if self.cpu.spec_ctrl != self.vm.host.spec_ctrl:
-                NOTES.append("host_value_after_exit")
-
-    return Watched
-
-
 Node = tuple[int, int, State]
 """A state of the search: the host, the number of the contract's state, the vCPU's fields."""
 
 whole: Callable[[Contract], tuple[Any, ...]] = attrgetter(*(field.name for field in fields(Contract)))
 """A state of the contract as a key."""
-of_contract = attrgetter("report", "user_mask", "user_value", *MODE)
-of_vcpu = attrgetter("mitigation_ctrl", "user_mask", "user_value", *MODE)
-"""What both have as fields: the words that nobody can change without an exit, and the mode."""
 
 
 def take_and_forget(vcpu: Vcpu) -> State:
@@ -115,6 +103,7 @@ class Search:
         depth: int | None = None,
         forgets: bool = False,
     ) -> None:
+        self.forgets = forgets
         self.take = take_and_forget if forgets else take
         self.variant = replace(variant, vcpu=watched(variant.vcpu))
         self.assume = Assumptions()
@@ -128,7 +117,7 @@ class Search:
         self.number: dict[tuple[Any, ...], int] = {}
         self.moves: list[list[tuple[Event, Ended, int]]] = []
         self.fields: list[tuple[Any, ...]] = []
-        self.forced: list[tuple[int, int, int, int, int]] = []
+        self.forced: list[Forced] = []
         self.parents: dict[Node, tuple[Node, Event] | None] = {}
         self.moved: dict[tuple[Any, ...], tuple[Ended, State]] = {}
         self.arrived: set[Node] = set()
@@ -152,10 +141,8 @@ class Search:
         if known is None:
             known = self.number[key] = len(self.expected)
             self.expected.append(at)
-            mask, value = at.force()
-            report_asks = value & ~at.user_mask
             self.fields.append(of_contract(at))
-            self.forced.append((at.user_mask, at.user_value, report_asks, ~mask, at.guest_view & ~mask))
+            self.forced.append(forced_by(at))
             self.moves.append([])
         return known
 
@@ -276,14 +263,12 @@ class Search:
         host, number, state = reached
         vcpu, at = self.vcpus[host], self.expected[number]
         if event.resets:
-            left = (vcpu.force_mask, vcpu.force_value, vcpu.read_spec_ctrl())
-            if left != (at.user_mask, at.user_value, 0):
+            if broken_by_reset(vcpu, at):
                 self.violation("reset_leaves_userspace", before, event)
         elif reached not in self.arrived:
             self.arrived.add(reached)
             put(vcpu, state)
-            arrived = (vcpu.read_spec_ctrl(), vcpu.mitigation_ctrl, vcpu.level)
-            if arrived != (at.guest_view, at.report, at.level):
+            if broken_by_move(vcpu, at):
                 self.violation("migration_is_identity", before, event)
 
     def look(self, reached: Node, event: Event, before: Node) -> None:
@@ -294,19 +279,8 @@ class Search:
             put(vcpu, reached[2])
         if of_vcpu(vcpu) != self.fields[number]:
             self.violation("mechanism_refines_contract", before, event)
-        if vcpu.cpu.non_root:
-            register = vcpu.cpu.spec_ctrl
-            user_mask, user_value, report_asks, free, own = self.forced[number]
-            if register & user_mask != user_value:
-                self.violation("userspace_wins", before, event)
-                if register & user_mask & ~user_value:
-                    self.violation("zero_forced_bits_never_set", before, event)
-            if report_asks & ~register:
-                self.violation("report_is_in_force", before, event)
-            if register & free != own:
-                self.violation("nothing_else_is_forced", before, event)
-            if ~free and not vcpu.cpu.has_control and not vcpu.vmcs.write_intercepted:
-                self.violation("forced_is_intercepted", before, event)
+        for name in broken_by_register(vcpu, self.forced[number]):
+            self.violation(name, before, event)
 
     def violation(self, name: str, node: Node, event: Event) -> None:
         """Note the first history that violates a property: breadth first, so a shortest one."""
@@ -357,10 +331,8 @@ def bits_of(names: Iterable[str]) -> int:
     return bits
 
 
-def search(
-    variant: Variant, world: World, bits: int, depth: int | None = None, progress: Progress | None = None
-) -> Exploration:
-    """Explore one world of a variant, to a depth or to the end.
+def of_world(variant: Variant, world: World, bits: int, depth: int | None = None) -> Search:
+    """The search of one world of a variant, to a depth or to the end; it has not run yet.
 
     Where the capability has a form for one vCPU, userspace can take a VM's pair back, and without one set a few.
     What the VMCS that is not loaded holds is forgotten if the variant always writes it anew.
@@ -370,7 +342,14 @@ def search(
     if own:
         vcpu_pairs = few_pairs(bits)[:-1] if world.pair == (0, 0) else [(0, 0)]
     events = all_events(world, bits, vcpu_pairs)
-    return Search(variant, world, events, depth=depth, forgets=own).run(progress)
+    return Search(variant, world, events, depth=depth, forgets=own)
+
+
+def search(
+    variant: Variant, world: World, bits: int, depth: int | None = None, progress: Progress | None = None
+) -> Exploration:
+    """Explore one world of a variant, to a depth or to the end."""
+    return of_world(variant, world, bits, depth).run(progress)
 
 
 def explore(

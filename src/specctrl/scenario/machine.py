@@ -22,7 +22,7 @@ from specctrl.model.kvm.system import (
     get_supported_force_spec_ctrl,
     msr_index_list,
 )
-from specctrl.model.kvm.variant import Assumptions
+from specctrl.model.kvm.variant import Assumptions, Variant
 from specctrl.model.kvm.vcpu import Vcpu
 from specctrl.model.outcomes import (
     ExitKind,
@@ -74,8 +74,8 @@ class Machine:
     """A host with one VM.
 
     ``host`` is a part's name, the format's host object, or a :class:`specctrl.model.parts.Host`; ``variant`` a name
-    of :data:`~specctrl.model.variants.VARIANTS`; ``assume`` switches assumptions.  ``record`` keeps a row for each
-    operation in ``history``, for timelines.
+    of :data:`~specctrl.model.variants.VARIANTS`, or a variant itself; ``assume`` switches assumptions.  ``record``
+    keeps a row for each operation in ``history``, for timelines.
 
     >>> machine = Machine("sapphire-rapids")
     >>> machine.create_vcpu()
@@ -89,16 +89,16 @@ class Machine:
     def __init__(
         self,
         host: str | dict[str, Any] | Host = "sapphire-rapids",
-        variant: str = "spec",
+        variant: str | Variant = "spec",
         assume: Mapping[str, bool] | None = None,
         record: bool = True,
     ) -> None:
         for name in assume or {}:
             if name not in ASSUMPTIONS:
                 raise ValueError(f"no assumption is named {name!r}; known: {', '.join(ASSUMPTIONS)}")
-        if variant not in VARIANTS:
+        if isinstance(variant, str) and variant not in VARIANTS:
             raise ValueError(f"no variant is named {variant!r}; known: {', '.join(VARIANTS)}")
-        self.variant = VARIANTS[variant]
+        self.variant = VARIANTS[variant] if isinstance(variant, str) else variant
         self.assume = Assumptions(**{name.replace("-", "_"): on for name, on in (assume or {}).items()})
         self.vm = self.variant.make_vm(resolve_host(host))
         self.vcpus: dict[int, Vcpu] = {}

@@ -82,14 +82,17 @@ def _rules_table(domain: SpecDomain, place: rules_table, docname: str) -> nodes.
     label = f"Table of the rules: {kind}" if kind else "Table of all rules"
     evidence = evidence_of(domain.env)
     heads = ("Rule", "What it says", *(["Evidence"] if evidence else []))
-    rows = [[*_row(stated, docname), *([_evidence(evidence, stated)] if evidence else [])] for stated in chosen]
+    rows = [_row(stated, docname) for stated in chosen]
+    if evidence:
+        rows = [[*row, _evidence(evidence, stated, domain.env, docname)]
+                for row, stated in zip(rows, chosen, strict=True)]
     return scrolling(label, table(heads, rows, "spec-rules"))
 
 
-def _evidence(evidence: Evidence, stated: Stated) -> list[nodes.Node]:
+def _evidence(evidence: Evidence, stated: Stated, env: BuildEnvironment, docname: str) -> list[nodes.Node]:
     shown = evidence.shown[stated.rule.id]
     figures = nodes.inline("", mutant_figures(shown), classes=["spec-more"])
-    return [*joined(labels(shown), " "), figures]
+    return [*joined(labels(shown, env, docname), " "), figures]
 
 
 def _row(stated: Stated, docname: str) -> list[list[nodes.Node]]:

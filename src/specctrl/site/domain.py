@@ -169,6 +169,8 @@ class SpecDomain(Domain):
             yield id, id, "rule", stated.docname, stated.anchor, 0
         for name, laid in self.layouts().items():
             yield name, name, "register", laid.docname, laid.anchor, 0
+            for number in spellings(REGISTERS[name].number):
+                yield number, number, "register", laid.docname, laid.anchor, 1
             for field in REGISTERS[name]:
                 dotted = f"{name}.{field.name}"
                 yield dotted, dotted, "field", laid.docname, laid.field_anchor(field.name), 1
@@ -185,7 +187,7 @@ class SpecDomain(Domain):
     ) -> nodes.reference | None:
         """Link a rule to its statement, code to its listing or else to its API entry."""
         if typ == "code":
-            for shown in self.listings_of(target):
+            for shown in sorted(self.listings_of(target), key=lambda shown: shown.docname != fromdocname):
                 return make_refnode(builder, fromdocname, shown.docname, shown.anchor, contnode, target)
         if typ in ("code", "api"):
             python = env.domains.python_domain
@@ -234,6 +236,15 @@ class SpecDomain(Domain):
 
     def _warn(self, message: str, location: tuple[str, int] | None) -> None:
         logger.warning("%s", message, location=location, type="spec", subtype="consistency")
+
+
+def spellings(number: int) -> tuple[str, str]:
+    """A number as the kernel writes it, and as the processor's manual does.
+
+    >>> spellings(0x204a)
+    ('0x204a', '204AH')
+    """
+    return f"{number:#x}", f"{number:X}H"
 
 
 def spec_domain(env: BuildEnvironment) -> SpecDomain:

@@ -1,100 +1,33 @@
-"""Pictures as inline SVG: the bit layout of a register, and the registers over the steps of a history.
+"""Histories as pictures: who runs and what each register holds after every step, in tables that fit any page.
 
-Lines and text are in ``currentColor``, so that they follow the page's light or dark theme; who runs is shown by
-a word and, where the page defines the variables ``--guest``, ``--l1``, ``--l2``, ``--kvm``, ``--host`` and
-``--hardware``, by a colour too; a lane has the colour of whose it is.
+A step is a column, a register a lane; a value lasts as long as its box.  Who runs, and whose a lane is, is told by a
+word and by the page's colour for it.  What is wrong has a cross too.  A long history goes on in a table below.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from specctrl.model.registers import Field, Register, msr_number
+from specctrl.model.registers import msr_number
 from specctrl.scenario.machine import Machine
 
-STRIP_WIDTH = 704
-STRIP_TOP = 18
-STRIP_HEIGHT = 24
-LABEL = 19
-LEFT_ROOM = 200
-
-
-def layout_svg(register: Register) -> str:
-    """The bit layout of one register: a strip of all its bits, and a line from each field to its name.
-
-    >>> from specctrl.model.registers import REGISTERS
-    >>> picture = layout_svg(REGISTERS["IA32_SPEC_CTRL"])
-    >>> "BHI_DIS_S" in picture, picture.count("<svg")
-    (True, 1)
-    """
-    cell = STRIP_WIDTH / register.width
-    parts = _strip(register, cell)
-    # Names stand left of their line, near the left edge right of it; in this order no line crosses a name.
-    rightward = [field for field in register if _line_x(field, register) <= LEFT_ROOM]
-    leftward = [field for field in register if field not in rightward]
-    fields = sorted(rightward, key=lambda field: field.low) + sorted(leftward, key=lambda field: -field.low)
-    parts += [_callout(field, register, row) for row, field in enumerate(fields)]
-    height = STRIP_TOP + STRIP_HEIGHT + LABEL * len(fields) + 10
-    return _svg(STRIP_WIDTH + 2, height, f"Bit layout of {register.name}", _spoken(register), parts)
-
-
-def _strip(register: Register, cell: float) -> list[str]:
-    """The strip of all bits: dark where a field has the bit, and numbers where a byte or the register ends."""
-    bits = range(register.width - 1, -1, -1)
-    left = {bit: (register.width - 1 - bit) * cell + 1 for bit in bits}
-    dark = "".join(
-        f"M{left[bit]:g} {STRIP_TOP}h{cell:g}v{STRIP_HEIGHT}h-{cell:g}z" for bit in bits if register.defined >> bit & 1
-    )
-    lines = "".join(f"M{left[bit]:g} {STRIP_TOP}v{STRIP_HEIGHT}" for bit in bits[1:])
-    numbered = [bit for bit in bits if bit % 8 == 0 or bit == register.width - 1]
-    return [
-        f'<path d="{dark}" fill-opacity=".42"/>',
-        f'<path d="M1 {STRIP_TOP}h{STRIP_WIDTH}v{STRIP_HEIGHT}h-{STRIP_WIDTH}z{lines}" fill-opacity=".05" '
-        f'stroke="currentColor" stroke-opacity=".5" stroke-width=".8"/>',
-        _group([_text(left[bit] + cell / 2, STRIP_TOP - 5, str(bit)) for bit in numbered], 'font-size="11"'),
-    ]
-
-
-def _line_x(field: Field, register: Register) -> float:
-    """Where the line of a field starts: the middle of its bits."""
-    cell = STRIP_WIDTH / register.width
-    return (register.width - field.low - field.width / 2) * cell + 1
-
-
-def _callout(field: Field, register: Register, row: int) -> str:
-    """A line from the field's bits down and sideways to its name."""
-    high = field.low + field.width - 1
-    x = _line_x(field, register)
-    y = STRIP_TOP + STRIP_HEIGHT + LABEL * row + 14
-    bits = str(field.low) if field.width == 1 else f"{high}:{field.low}"
-    side = -1 if x > LEFT_ROOM else 1
-    line = (
-        f'<path d="M{x:g} {STRIP_TOP + STRIP_HEIGHT}V{y:g}h{10 * side}" fill="none" stroke="currentColor" '
-        f'stroke-opacity=".6"/>'
-    )
-    name = _text(x + 15 * side, y + 4.5, f"{field.name} [{bits}]")
-    return line + _group([name], f'text-anchor="{"end" if side < 0 else "start"}"')
-
-
-def _spoken(register: Register) -> str:
-    """The picture in words, for screen readers."""
-    return "; ".join(f"bit {field.low}: {field.name}" for field in register)
-
-
-# ---- registers over time
-
 LANES = (  # what a lane is called, where its values are, and whose it is
-    ("guest view", "guest_view", "--guest"),
-    ("force mask (VMCS)", "mask", "--hardware"),
-    ("SHADOW (VMCS)", "shadow", "--hardware"),
-    ("processor", "register", "--hardware"),
-    ("saved by KVM", "saved", "--kvm"),
+    ("guest view", "guest_view", "guest"),
+    ("force mask (VMCS)", "mask", "hardware"),
+    ("SHADOW (VMCS)", "shadow", "hardware"),
+    ("processor", "register", "hardware"),
+    ("saved by KVM", "saved", "kvm"),
 )
-STEP = 108
-LEFT = 142
-LANE = 34
-HEAD = 58
+COLUMNS = 5
+"""At most so many steps stand beside each other: as many as a telephone shows."""
+SETUP = frozenset({
+    "create_vcpu", "set_msrs", "get_msrs", "enable_cap", "check_extension", "get_supported_force_spec_ctrl",
+    "get_feature_msrs", "get_msr_index_list", "get_msr_feature_index_list", "set_msr_filter"})
+"""Operations of userspace; those before the first other step are named above the picture, and not drawn."""
+Row = dict[str, Any]
+Cells = list[tuple[str, int, str]]
+"""What stands in a lane: text, how many steps it lasts, and its classes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +36,8 @@ class Timeline:
 
     title: str
     html: str
+    rows: Sequence[Row] = field(default=(), repr=False)
+    vcpu: int = 0
 
     def __repr__(self) -> str:
         return f"<timeline: {self.title}>"
@@ -125,29 +60,122 @@ def timeline(machine: Machine, title: str, vcpu: int = 0) -> Timeline:
     rows = [row for row in machine.history if vcpu in row["vcpus"]]
     if not rows:
         raise ValueError(f"the history has no step of vCPU {vcpu}")
-    states = [row["vcpus"][vcpu] for row in rows]
-    shown = [lane for lane in LANES if states[-1][lane[1]] is not None]
-
-    parts = [*_heads(rows), *_runs(states), *_lanes(states, shown)]
-    width, height = LEFT + len(rows) * STEP + 8, HEAD + (len(shown) + 1) * LANE + 4
-    picture = _svg(width, height, title, _told(rows, states, shown), parts)
-    label = escape(f"Timeline: {title}", quote=True)
-    html = (
-        f'<figure class="spec-timeline"><figcaption>{escape(title)}</figcaption>'
-        f'<div class="spec-scroll" tabindex="0" role="group" aria-label="{label}" style="overflow-x:auto">'
-        f'<div style="min-width:{0.88 * width:.0f}px;max-width:{width}px">{picture}</div></div></figure>'
-    )
-    return Timeline(title, html)
+    before, drawn = _without_setup(rows)
+    states = [row["vcpus"][vcpu] for row in drawn]
+    lanes = [(label, whose, [state[key] for state in states], [False] * len(states))
+             for label, key, whose in LANES if states[-1][key] is not None]
+    return Timeline(title, _figure(title, before, drawn, states, lanes), rows, vcpu)
 
 
-def _heads(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Above each step: what was done, with what, and what came of it."""
-    names, details = [], []
-    for index, row in enumerate(rows):
-        x = LEFT + index * STEP + STEP / 2
-        names.append(_text(x, 14, row["op"].replace("nested_", "L1→ ").replace("L1→ exit", "L2→ exit")))
-        details += [_text(x, 31, _operand(row["arguments"])), _text(x, 47, _outcome(row["seen"]))]
-    return [_group(names, f'font-size="12" {BOLD}'), _group(details, 'font-size="11"')]
+def both(posted: Timeline, specified: Timeline) -> Timeline:
+    """Draw one history as posted and as specified: what differs is a lane twice, and there the posted one is wrong.
+
+    A cross marks each wrong value of the processor's register; if that is the same, of the first lane that differs.
+    ValueError if the two are not the same steps.
+
+    >>> def write(variant):
+    ...     machine = Machine(variant=variant)
+    ...     _ = machine.create_vcpu(), machine.wrmsr(msr=0x48, value=0x1)
+    ...     return timeline(machine, variant)
+    >>> both(write("rfc-v3"), write("spec"))
+    <timeline: rfc-v3>
+    """
+    before, drawn = _without_setup(posted.rows)
+    other = _without_setup(specified.rows)[1]
+    if [(row["op"], row["arguments"]) for row in drawn] != [(row["op"], row["arguments"]) for row in other]:
+        raise ValueError(f"{posted.title!r} and {specified.title!r} are not the same steps")
+    states = [row["vcpus"][posted.vcpu] for row in drawn]
+    right = [row["vcpus"][specified.vcpu] for row in other]
+    differ = [key for _, key, _ in LANES if [one[key] for one in states] != [one[key] for one in right]]
+    wrong = "register" if "register" in differ else next(iter(differ), "")
+    lanes = []
+    for label, key, whose in LANES:
+        now, then = [one[key] for one in states], [one[key] for one in right]
+        if now == then:
+            if now[-1] is not None:
+                lanes.append((label, whose, now, [False] * len(now)))
+            continue
+        bad = [key == wrong and one != two for one, two in zip(now, then, strict=True)]
+        lanes += [(f"{label}, as posted", whose, now, bad), (f"{label}, as specified", whose, then, [False] * len(now))]
+    return Timeline(posted.title, _figure(posted.title, before, drawn, states, lanes), posted.rows, posted.vcpu)
+
+
+def _without_setup(rows: Sequence[Row]) -> tuple[Sequence[Row], Sequence[Row]]:
+    """Part a history into its set-up and the rest; one that is nothing but set-up is drawn whole."""
+    first = next((at for at, row in enumerate(rows) if row["op"] not in SETUP), 0)
+    return rows[:first], rows[first:]
+
+
+Lane = tuple[str, str, list[Any], list[bool]]
+"""What it is called, whose it is, its value after each step, and which of them are wrong."""
+
+
+def _figure(
+    title: str, before: Sequence[Row], drawn: Sequence[Row], states: Sequence[Row], lanes: Sequence[Lane]
+) -> str:
+    setup = f' <span class="spec-setup">Before: {escape(", ".join(map(_said, before)))}.</span>' if before else ""
+    tables = "".join(_table(drawn, states, lanes, first, last) for first, last in _groups(len(drawn)))
+    return f'<figure class="spec-timeline"><figcaption>{escape(title)}{setup}</figcaption>{tables}</figure>'
+
+
+def _said(row: Row) -> str:
+    return " ".join(word for word in (row["op"], _operand(row["arguments"]), _outcome(row["seen"])) if word)
+
+
+def _groups(steps: int) -> Iterator[tuple[int, int]]:
+    """Which steps stand beside each other, about as many in each table.
+
+    >>> list(_groups(7))
+    [(0, 4), (4, 7)]
+    """
+    tables = -(-steps // COLUMNS)
+    first = 0
+    for number in range(tables):
+        last = first + -(-(steps - first) // (tables - number))
+        yield first, last
+        first = last
+
+
+def _table(drawn: Sequence[Row], states: Sequence[Row], lanes: Sequence[Lane], first: int, last: int) -> str:
+    heads = "".join(f'<th scope="col">{_head(row)}</th>' for row in drawn[first:last])
+    runs = [(who, 1, f"who {colour}") for who, colour in map(_runner, states[first:last])]
+    body = _lane("runs", "", runs)
+    for label, whose, values, bad in lanes:
+        body += _lane(label, whose, _cells(values, bad, first, last))
+    return (f'<table class="spec-history" style="--steps:{last - first}"><thead><tr><td></td>{heads}</tr></thead>'
+            f"<tbody>{body}</tbody></table>")
+
+
+def _head(row: Row) -> str:
+    """What was done, with what, and what came of it."""
+    op = row["op"].replace("nested_", "L1→ ").replace("L1→ exit", "L2→ exit")
+    rest = " ".join(word for word in (_operand(row["arguments"]), _outcome(row["seen"])) if word)
+    return f"<b>{escape(op)}</b> {escape(rest)}".rstrip()
+
+
+def _cells(values: list[Any], bad: list[bool], first: int, last: int) -> Cells:
+    """The values of a lane in one table, each as long as it lasts; ``new`` where it was another before."""
+    cells = []
+    marked = list(zip(values, bad, strict=True))
+    for start, end in _spans(marked[first:last]):
+        value, is_bad = marked[first + start]
+        at = first + start
+        is_new = at > 0 and values[at] != values[at - 1]
+        text = "none" if value is None else repr(value)
+        cells.append((f"✗ {text}" if is_bad else text, end - start, " ".join(["new"] * is_new + ["bad"] * is_bad)))
+    return cells
+
+
+def _lane(label: str, whose: str, cells: Cells) -> str:
+    shown = ""
+    for text, lasts, classes in cells:
+        span = f' colspan="{lasts}"' if lasts > 1 else ""
+        shown += f"<td{span}{_classes(classes)}>{escape(text)}</td>"
+    return f'<tr{_classes(whose)}><th scope="row">{escape(label)}</th>{shown}</tr>'
+
+
+def _classes(names: str) -> str:
+    return f' class="{names}"' if names else ""
 
 
 def _operand(arguments: dict[str, Any]) -> str:
@@ -166,7 +194,7 @@ def _operand(arguments: dict[str, Any]) -> str:
 
 def _written(msr: int | str, value: int | None = None) -> str:
     number = msr_number(msr)
-    return f"{number:x}H" if value is None else f"{number:x}H ← {value:#x}"
+    return f"{number:#x}" if value is None else f"{number:#x} ← {value:#x}"
 
 
 def _outcome(seen: dict[str, Any]) -> str:
@@ -182,47 +210,12 @@ def _outcome(seen: dict[str, Any]) -> str:
 
 
 def _runner(state: dict[str, Any]) -> tuple[str, str]:
+    """Who runs, and in whose colour that is said."""
     if not state["in_guest"]:
-        return "host", "--host"
+        return "host", "host"
     if state["smm"]:
-        return "SMM", "--hardware"
-    return (f"L{state['level']}", f"--l{state['level']}")
-
-
-def _runs(states: Sequence[dict[str, Any]]) -> list[str]:
-    """Who runs after each step: a box in their colour, with their name in it."""
-    boxes: dict[str, str] = {}
-    names = []
-    for index, state in enumerate(states):
-        who, colour = _runner(state)
-        x = LEFT + index * STEP
-        box = f"M{x + 1} {HEAD + 5}h{STEP - 2}v{LANE - 10}h-{STEP - 2}z"
-        boxes[colour] = boxes.get(colour, "") + box
-        names.append(_text(x + STEP / 2, HEAD + 21, who))
-    paths = [f'<path d="{box}" style="color:var({colour})"/>' for colour, box in boxes.items()]
-    return [_group(paths, 'stroke="currentColor" fill-opacity=".16"'), _group(names, BOLD)]
-
-
-def _lanes(states: Sequence[dict[str, Any]], lanes: Sequence[tuple[str, str, str]]) -> list[str]:
-    """The registers: for each a lane with its values, bold where they changed."""
-    labels = [_text(LEFT - 10, HEAD + 21, "runs")]
-    outlines: list[str] = []
-    first_values: list[str] = []
-    changed: list[str] = []
-    for number, (label, key, colour) in enumerate(lanes, start=1):
-        y = HEAD + number * LANE
-        lane = [state[key] for state in states]
-        labels.append(_text(LEFT - 10, y + 21, label, colour))
-        for first, last in _spans(lane):
-            outlines.append(_bus(y, first, last))
-            shown = "none" if lane[first] is None else repr(lane[first])
-            value = _text(LEFT + (first + last) * STEP / 2, y + LANE / 2 + 4.5, shown)
-            (changed if first else first_values).append(value)
-    return [
-        _group(labels, 'text-anchor="end"'),
-        f'<path d="{"".join(outlines)}" fill="none" stroke="currentColor" stroke-width="1.2"/>',
-        _group([*first_values, _group(changed, BOLD)], 'font-family="ui-monospace, monospace"'),
-    ]
+        return "SMM", "hardware"
+    return f"L{state['level']}", f"l{state['level']}"
 
 
 def _spans(values: Sequence[Any]) -> list[tuple[int, int]]:
@@ -233,51 +226,3 @@ def _spans(values: Sequence[Any]) -> list[tuple[int, int]]:
     """
     starts = [index for index in range(len(values)) if index == 0 or values[index] != values[index - 1]]
     return list(zip(starts, [*starts[1:], len(values)], strict=True))
-
-
-def _bus(y: int, first: int, last: int) -> str:
-    """The outline of one run of equal values, as a logic analyser draws a bus: pointed where it changes."""
-    half = LANE // 2 - 4
-    flat = (last - first) * STEP - (10 if first else 5)
-    left = f"M{LEFT + first * STEP + 5} {y + 4}l-5 {half} 5 {half}" if first else f"M{LEFT} {y + 4}v{2 * half}"
-    return f"{left}h{flat}l5-{half}-5-{half}z"
-
-
-def _told(
-    rows: Sequence[dict[str, Any]], states: Sequence[dict[str, Any]], lanes: Sequence[tuple[str, str, str]]
-) -> str:
-    """The picture in words, for screen readers: every lane at first, then what changed."""
-    sentences = []
-    before: dict[str, Any] = {}
-    for index, (row, state) in enumerate(zip(rows, states, strict=True)):
-        changed = [f"{label} {state[key]!r}" for label, key, _ in lanes if not before or before[key] != state[key]]
-        step = " ".join(word for word in (row["op"], _operand(row["arguments"]), _outcome(row["seen"])) if word)
-        sentences.append(f"Step {index + 1}, {step}: {_runner(state)[0]} runs; {', '.join(changed) or 'no change'}.")
-        before = state
-    return " ".join(sentences)
-
-
-# ---- SVG: what most elements share stands at the picture or at a group
-
-BOLD = 'font-weight="600"'
-
-
-def _text(x: float, y: float, text: str, colour: str = "") -> str:
-    """One text, in the colour of a variable of the page if one is named."""
-    style = f' style="color:var({colour})"' if colour else ""
-    return f'<text x="{x:g}" y="{y:g}"{style}>{escape(text)}</text>' if text else ""
-
-
-def _group(parts: Sequence[str], shared: str) -> str:
-    content = "".join(parts)
-    return f"<g {shared}>{content}</g>" if content else ""
-
-
-def _svg(width: float, height: float, title: str, description: str, parts: Sequence[str]) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {width:g} {height:g}" '
-        f'fill="currentColor" font-family="system-ui, sans-serif" font-size="12.5" text-anchor="middle" '
-        f'style="width:100%;height:auto">'
-        f'<title class="nohighlight">{escape(title)}</title><desc class="nohighlight">{escape(description)}</desc>'
-        f"{''.join(parts)}</svg>"
-    )

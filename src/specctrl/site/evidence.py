@@ -3,11 +3,13 @@
 It is made beside the reading of the pages; what is missing or red is a warning.
 """
 
+import json
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from functools import cache
+from pathlib import Path
 from typing import ClassVar
 
 from docutils import nodes
@@ -16,6 +18,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.osutil import relative_uri
 
 from specctrl.evidence.collect import EvidenceError, Shown, anchor_of
 from specctrl.evidence.records import Evidence, RecordError, evidence_folder, gather
@@ -23,7 +26,9 @@ from specctrl.evidence.run_pages import tagged_rules
 from specctrl.rules import Rule, RuleError
 from specctrl.scenario.published import is_generated
 from specctrl.site.domain import SpecDomain
+from specctrl.site.messages import linked
 from specctrl.site.nodes import code, disclosure, joined, reference, scrolling, table
+from specctrl.site.redirects import page_of
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +72,9 @@ def evidence_of(env: BuildEnvironment) -> Evidence | None:
 
 
 def name_cells(app: Sphinx, document: nodes.document) -> None:
-    """Give each tagged cell the fragments by which the rules that it shows link to it."""
+    """Give each tagged cell the fragments by which the rules that it shows link to it, and note its section's title."""
     numbers: dict[str, int] = {}
+    sections = app.env.metadata[app.env.docname].setdefault("spec_sections", {})
     for cell in document.findall(nodes.container):
         if "cell" not in cell["classes"]:
             continue
@@ -76,6 +82,15 @@ def name_cells(app: Sphinx, document: nodes.document) -> None:
         for id in tagged_rules(source.astext()) if source is not None else ():
             numbers[id] = numbers.get(id, 0) + 1
             cell["ids"].append(anchor_of(id, numbers[id]))
+            sections[cell["ids"][-1]] = section_of(cell)
+
+
+def section_of(node: nodes.Node) -> str:
+    """The title of the section in which something stands."""
+    parent = node.parent
+    while parent is not None and not isinstance(parent, nodes.section):
+        parent = parent.parent
+    return parent[0].astext() if parent is not None else ""
 
 
 # ---- beneath a rule
@@ -85,50 +100,75 @@ class rule_evidence(nodes.General, nodes.Element):  # noqa: N801 - docutils name
     """Holds the place of a rule's evidence until every page was read."""
 
 
-def example_links(shown: Shown) -> Iterator[nodes.reference]:
-    """A link to each cell that shows the rule."""
-    pages = Counter(example.page for example in shown.examples)
+Links = Callable[[Shown, BuildEnvironment, str], Iterator[nodes.reference]]
+PLAYGROUND = "spec/playground"
+
+
+def _link(text: str, start: str, page: str, rest: str) -> nodes.reference:
+    """A link from the page ``start`` to a page, and what follows it in the address."""
+    return nodes.reference("", text, refuri=f"{relative_uri(f'{start}.html', f'{page}.html')}{rest}", internal=True)
+
+
+def example_links(shown: Shown, env: BuildEnvironment, start: str) -> Iterator[nodes.reference]:
+    """A link to each cell that shows the rule, called by the section where it stands."""
     numbers: Counter[str] = Counter()
     for example in shown.examples:
-        page = PurePosixPath(example.page).stem
-        numbers[page] += 1
-        text = f"{page}, {numbers[page]}" if pages[example.page] > 1 else page
-        yield nodes.reference("", text, refuri=f"{page}.html#{example.anchor}", internal=True)
+        page = example.page.removesuffix(".md")
+        section = env.metadata[page].get("spec_sections", {}).get(example.anchor, "")
+        title = env.titles[page].astext() if page in env.titles else page
+        said = section if page == start and section else f"{title}: {section}" if section not in ("", title) else title
+        numbers[said] += 1
+        again = f" ({numbers[said]})" if numbers[said] > 1 else ""
+        yield _link(f"{said}{again}", start, page, f"#{example.anchor}")
 
 
-def vector_links(shown: Shown) -> Iterator[nodes.reference]:
-    """A link to each scenario's file; those that somebody wrote for the rule come first."""
+@cache
+def scenario_titles(folder: Path) -> dict[str, str]:
+    """What each published scenario is called."""
+    titles = {}
+    for file in folder.rglob("*.json"):
+        document = json.loads(file.read_text("utf-8"))
+        if "steps" in document:
+            titles[document["id"]] = document.get("title", document["id"])
+    return titles
+
+
+def vector_links(shown: Shown, env: BuildEnvironment, start: str) -> Iterator[nodes.reference]:
+    """A link that performs each scenario; those that somebody wrote for the rule come first."""
+    titles = scenario_titles(Path(env.srcdir) / "vectors")
     for id in sorted(shown.scenarios, key=is_generated):
-        yield nodes.reference("", "", code(id), refuri=f"../vectors/{id}.json", internal=True)
+        yield _link(titles.get(id, id), start, PLAYGROUND, f"?scenario={id}")
 
 
-def claim_links(shown: Shown) -> Iterator[nodes.reference]:
+def claim_links(shown: Shown, env: BuildEnvironment, start: str) -> Iterator[nodes.reference]:
     """A link to each claim that carries the rule."""
     for claim in shown.claims:
-        yield nodes.reference("", "", code(claim), refuri=f"claims.html#claim-{claim}", internal=True)
+        anchor = f"claim-{claim}"
+        yield _link(claim, start, page_of(env, anchor, "spec/claims"), f"#{anchor}")
 
 
-def property_links(shown: Shown) -> Iterator[nodes.reference]:
+def property_links(shown: Shown, env: BuildEnvironment, start: str) -> Iterator[nodes.reference]:
     """A link to each explored property that carries the rule."""
     for name in shown.properties:
-        yield nodes.reference("", "", code(name), refuri=f"claims.html#property-{name}", internal=True)
+        anchor = f"property-{name}"
+        yield _link(name, start, page_of(env, anchor, "spec/claims"), f"#{anchor}")
 
 
-KINDS = (
+KINDS: tuple[tuple[str, str, str, str, Links], ...] = (
     # kind, the label for one and for more, the heading, the links
+    ("proof", "proven", "proven", "Proven", claim_links),
+    ("explored", "explored", "explored", "Explored", property_links),
+    ("vector", "1 scenario", "{} scenarios", "Scenarios, to perform", vector_links),
     ("example", "1 example", "{} examples", "Examples", example_links),
-    ("vector", "1 vector", "{} vectors", "Vectors", vector_links),
-    ("proof", "proven", "proven, {} claims", "Proven", claim_links),
-    ("explored", "explored", "explored, {} properties", "Explored", property_links),
 )
 """Every kind of evidence, as it is shown."""
 
 
-def labels(shown: Shown) -> list[nodes.reference]:
+def labels(shown: Shown, env: BuildEnvironment, start: str) -> list[nodes.reference]:
     """One label for each kind that shows the rule, linked to the first place."""
     made = []
     for kind, one, more, _, links in KINDS:
-        found = list(links(shown))
+        found = list(links(shown, env, start))
         if found:
             text = one if len(found) == 1 else more.format(len(found))
             classes = ["spec-kind", f"spec-kind-{kind}"]
@@ -136,34 +176,47 @@ def labels(shown: Shown) -> list[nodes.reference]:
     return made
 
 
-def beneath(domain: SpecDomain, id: str, docname: str) -> list[nodes.Node]:
-    """Everything that stands beneath a rule."""
-    evidence = evidence_of(domain.env)
-    if evidence is None or id not in evidence.shown:
-        return []
-    shown = evidence.shown[id]
-    lines = [_line(heading, found) for _, _, _, heading, links in KINDS if (found := list(links(shown)))]
-    lines.append(nodes.paragraph("", judged(shown)))
-    pages = [
-        reference("listing", f"{page} ", docname, domain.env.titles[page].astext(), plain=True)
-        for page in domain.mentioned().get(id, ())
-    ]
-    if pages:
-        lines.append(_line("Mentioned on", pages))
-    command = f"$ specctrl evidence {id}"
-    block = nodes.literal_block(command, command, language="console", classes=["spec-command"])
-    fold = disclosure("", *lines, block, classes=["spec-fold"], summary=f"Evidence of {id}, and the command")
-    items = [nodes.list_item("", nodes.paragraph("", "", label)) for label in labels(shown)]
-    return [nodes.bullet_list("", *items, classes=["spec-kinds"]), fold] if items else [fold]
+def beneath(domain: SpecDomain, id: str, docname: str) -> nodes.Node:
+    """What stands beneath a rule: a quiet line that opens source, code, all that shows it, and the command."""
+    env = domain.env
+    evidence = evidence_of(env)
+    stated = domain.rules()[id]
+    rule = stated.rule
+    origin = f"Source: {rule.source}" + (f" · Defect: {rule.defect}" if rule.defect else "") + f" · {rule.layer}"
+    codes = joined(reference("code", name, docname, ".".join(name.split(".")[-2:])) for name in stated.code)
+    lines: list[nodes.Element] = [nodes.paragraph("", "", *linked(f"{origin} · Code: "), *codes)]
+    said = ""
+    if evidence is not None and id in evidence.shown:
+        shown = evidence.shown[id]
+        said = "".join(f" · {label.astext()}" for label in labels(shown, env, docname))
+        for kind, _, _, heading, links in KINDS:
+            if found := list(links(shown, env, docname)):
+                lines += _list(heading, found) if kind == "vector" else [_line(heading, found)]
+        lines.append(nodes.paragraph("", judged(shown)))
+        pages = [
+            reference("listing", f"{page} ", docname, env.titles[page].astext(), plain=True)
+            for page in domain.mentioned().get(id, ())
+        ]
+        if pages:
+            lines.append(_line("Mentioned on", pages))
+        lines.append(_line("Repeat it", [code(f"specctrl evidence {id}")]))
+    return disclosure("", *lines, classes=["spec-fold"], status=rule.status, summary=said)
 
 
-NAMED = 16
-"""How many places of one kind are named; a rule's JSON has them all."""
+NAMED = 8
+"""How many places of one kind are named; the command names them all."""
 
 
 def _line(heading: str, items: Sequence[nodes.Node]) -> nodes.paragraph:
     more = [nodes.Text(f" and {len(items) - NAMED} more")] if len(items) > NAMED else []
     return nodes.paragraph("", "", nodes.strong("", f"{heading}: "), *joined(items[:NAMED]), *more)
+
+
+def _list(heading: str, items: Sequence[nodes.Node]) -> list[nodes.Element]:
+    more = f" (here {NAMED} of {len(items)})" if len(items) > NAMED else ""
+    head = nodes.paragraph("", "", nodes.strong("", f"{heading}{more}:"))
+    entries = (nodes.list_item("", nodes.paragraph("", "", item)) for item in items[:NAMED])
+    return [head, nodes.bullet_list("", *entries)]
 
 
 def mutant_figures(shown: Shown) -> str:

@@ -11,6 +11,7 @@ from specctrl.site.commands import CommandsDirective
 from specctrl.site.crosslinks import Crosslinks, leave_type_variable, stale_pages
 from specctrl.site.domain import SpecDomain
 from specctrl.site.fold import FoldDirective
+from specctrl.site.messages import link_messages
 from specctrl.site.nodes import (
     depart_disclosure,
     depart_scroller,
@@ -21,7 +22,7 @@ from specctrl.site.nodes import (
     visit_scroller,
 )
 from specctrl.site.postings import PostingDirective
-from specctrl.site.rule import RuleDirective, RuleRole, RulesDirective, rules_table, write_json
+from specctrl.site.rule import RuleDirective, RuleRole, RulesDirective, rules_table, write_json, write_sentences
 from specctrl.site.runner import Runner
 from specctrl.site.scenario import ScenarioDirective, copy_vectors
 from specctrl.site.source import SourceDirective, listing_block, visit_listing
@@ -71,6 +72,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("doctree-read", evidence.name_cells)
     app.connect("builder-inited", runner.gather)
     app.connect("doctree-read", html.drop_noise)
+    app.connect("doctree-read", link_messages)
     app.connect("doctree-read", permalinks.add_permalinks)
     app.connect("env-updated", making.take)
     app.connect("env-updated", stale_pages)
@@ -85,6 +87,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("html-page-context", runner.add_script)
     app.connect("build-finished", runner.copy)
     app.connect("build-finished", write_json)
+    app.connect("build-finished", write_sentences)
     app.connect("build-finished", copy_vectors)
     app.connect("build-finished", layout.write_data)
     app.connect("build-finished", html.keep_search_entries)

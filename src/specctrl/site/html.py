@@ -22,11 +22,7 @@ from sphinx.util.osutil import relative_uri
 
 from specctrl.site.domain import spec_domain
 
-AGAINST = (
-    "Written against RFC v3 of 10 April 2024 (base <code>2c71fdf02a95</code>, after v6.9-rc3) and Linux 7.3.4. "
-    "Not merged: 236 is <code>KVM_CAP_PRE_FAULT_MEMORY</code> in mainline, so "
-    "<code>KVM_CHECK_EXTENSION(236)</code> cannot detect this interface."
-)
+STATUS = "RFC v3 of April 2024 · not merged as of Linux 7.3.4"
 
 
 def commit(root: Path) -> str:
@@ -77,10 +73,7 @@ def add_banner(
     """Put the note below the page's title."""
     if doctree is None or "</h1>" not in context.get("body", ""):
         return
-    note = (
-        f'\n<div class="status-banner" role="note"><p>{AGAINST} '
-        f'<span class="status-commit">Commit {escape(app.config.spec_commit)}.</span></p></div>\n'
-    )
+    note = f'\n<p class="status-banner" role="note">{STATUS} · version {escape(app.config.release)}</p>\n'
     context["body"] = context["body"].replace("</h1>", f"</h1>{note}", 1)
 
 
@@ -184,6 +177,33 @@ MENDED = (
 )
 PLAIN = re.compile(r'<span class="[nopw]">([^<]*)</span>')
 """Marks on what has the colour of plain code: names, operators, punctuation, blanks.  They are a quarter of a page."""
+PRE = re.compile(r'<span class="pre">([^<]*)</span>')
+LITERAL = re.compile(r'<code class="[^"]*\bliteral notranslate">')
+LINK = re.compile(r'<a class="reference internal" href="([^"]*)"(?: title="[\w.]*")?')
+"""Around each word of code in a sentence; classes that no style asks for; and the name of what is linked, once more."""
+LONG, BREAK = re.compile(r"[\w.]{16}"), re.compile(r"(?<=\w[_.])(?=\w)")
+_MARKUP = re.compile(r"(<[^>]+>)")
+_WHOLE = ("pre", "svg", "script", "style", "title")
+
+
+def with_breaks(html: str) -> str:
+    """Let long names break after an underscore or a dot, but in listings and drawings.
+
+    >>> with_breaks("<p>MSR_VIRTUAL_ENUMERATION</p><pre>MSR_VIRTUAL_ENUMERATION</pre>")
+    '<p>MSR_<wbr>VIRTUAL_<wbr>ENUMERATION</p><pre>MSR_VIRTUAL_ENUMERATION</pre>'
+    """
+    parts = _MARKUP.split(html)
+    within = 0
+    for at, part in enumerate(parts):
+        if at % 2:
+            name = part.strip("</>").split(maxsplit=1)[0].lower()
+            if name in _WHOLE and not part.endswith("/>"):
+                within += -1 if part.startswith("</") else 1
+        elif not within and LONG.search(part):
+            parts[at] = BREAK.sub("<wbr>", part)
+    return "".join(parts)
+
+
 # A strip of bits of which one is forced, as text: a browser that finds no icon asks the server for one.
 ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
@@ -204,7 +224,8 @@ def mend(
             if isinstance(context.get(part), str):
                 context[part] = context[part].replace(old, new)
     if isinstance(context.get("body"), str):
-        context["body"] = PLAIN.sub(r"\1", context["body"])
+        body = LITERAL.sub('<code class="literal">', PRE.sub(r"\1", PLAIN.sub(r"\1", context["body"])))
+        context["body"] = with_breaks(LINK.sub(r'<a href="\1"', body))
 
 
 LONGEST_VALUE = 80

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ from sphinx.util.docutils import SphinxDirective
 from specctrl.model.contract import supported_force_spec_ctrl
 from specctrl.model.parts import PARTS, resolve_host
 from specctrl.model.registers import REGISTERS, Field, Register
-from specctrl.site.domain import Laid, spec_domain
-from specctrl.site.drawings import layout_svg
+from specctrl.site.domain import Laid, spec_domain, spellings
 from specctrl.site.nodes import code, scrolling, table
 from specctrl.site.permalinks import permalink
 
@@ -39,10 +39,9 @@ class LayoutDirective(SphinxDirective):
                 subtype="layout",
             )
             return []
-        for name in ("model/registers", "site/drawings"):
+        for name in ("model/registers", "site/layout"):
             self.env.note_dependency(str(self.config.source_root / f"{name}.py"))
-        picture = scrolling(f"Bits of {register.name}", nodes.raw("", layout_svg(register), format="html"))
-        picture["classes"] = ["spec-layout-picture", *(["spec-layout-low"] if _mostly_low(register) else [])]
+        picture = nodes.raw("", strip(register), format="html")
         laid = Laid(register.name, self.env.docname)
         rows = _fields(register)
         fields = scrolling(f"Fields of {register.name}", rows)
@@ -71,10 +70,25 @@ def _summary(register: Register) -> str:
     return f"{said} · source: {register.source}"
 
 
-def _mostly_low(register: Register) -> bool:
-    """Whether most names stand in the low half, the right one of the picture."""
-    low = sum(field.low < register.width // 2 for field in register)
-    return 2 * low > sum(1 for _ in register)
+def strip(register: Register) -> str:
+    """Draw the bits, the highest first: each field by its name, each run of bits that no field has as one cell.
+
+    >>> strip(REGISTERS["IA32_SPEC_CTRL"])[:107]
+    '<div class="spec-strip" role="img" aria-label="Bits of IA32_SPEC_CTRL"><div class="rest"><span>63:11</span>'
+    """
+    cells = []
+    above = register.width
+    for field in [*reversed(_by_bits(register)), None]:
+        high = field.low + field.width - 1 if field else -1
+        if high + 1 < above:
+            cells.append(f'<div class="rest"><span>{_range(high + 1, above - 1)}</span>reserved</div>')
+        if field:
+            name = escape(field.name).replace("_", "_<wbr>")
+            bit = f' data-bit="{field.low}"' if field.width == 1 else ""
+            cells.append(f"<div{bit}><span>{_bits(field)}</span>{name}</div>")
+            above = field.low
+    label = escape(f"Bits of {register.name}", quote=True)
+    return f'<div class="spec-strip" role="img" aria-label="{label}">{"".join(cells)}</div>'
 
 
 def _by_bits(register: Register) -> list[Field]:
@@ -87,7 +101,7 @@ def _fields(register: Register) -> nodes.table:
     if any(field.exists_when for field in register):
         columns.append(("Exists when", lambda field: field.exists_when or "always"))
     if any(field.forceable_when for field in register):
-        columns.append(("Forceable when", lambda field: field.forceable_when or "never"))
+        columns.append(("Can be forced to 1", lambda field: field.forceable_when or "never"))
     if any(field.source != register.source for field in register):
         columns.append(("Source", lambda field: field.source))
     rows: list[list[list[nodes.Node]]] = []
@@ -98,7 +112,11 @@ def _fields(register: Register) -> nodes.table:
 
 
 def _bits(field: Field) -> str:
-    return f"{field.low}" if field.width == 1 else f"{field.low + field.width - 1}:{field.low}"
+    return _range(field.low, field.low + field.width - 1)
+
+
+def _range(low: int, high: int) -> str:
+    return f"{low}" if low == high else f"{high}:{low}"
 
 
 # ---- the bit explorer
@@ -115,6 +133,7 @@ def explorer_data() -> dict[str, object]:
             name: {
                 "name": name,
                 "width": register.width,
+                "spellings": spellings(register.number),
                 "fields": [
                     {"name": field.name, "low": field.low, "width": field.width}
                     for field in sorted(register, key=lambda field: field.low)

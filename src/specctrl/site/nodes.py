@@ -31,12 +31,14 @@ def scrolling(label: str, *content: nodes.Node) -> scroller:
 
 
 class disclosure(nodes.container):  # noqa: N801 - docutils names node classes so
-    """Text that is folded away under a line of its own (``summary``)."""
+    """Text that is folded away under a line of its own: ``summary``, perhaps after the badge of a ``status``."""
 
 
 def visit_disclosure(self: HTML5Translator, node: disclosure) -> None:
     """Open the fold."""
-    self.body.append(self.starttag(node, "details") + f"<summary>{self.encode(node['summary'])}</summary>\n")
+    status = self.encode(node.get("status", ""))
+    mark = f'<span class="spec-badge spec-status-{status}">{status}</span>' if status else ""
+    self.body.append(self.starttag(node, "details") + f"<summary>{mark}{self.encode(node['summary'])}</summary>\n")
 
 
 def depart_disclosure(self: HTML5Translator, node: disclosure) -> None:

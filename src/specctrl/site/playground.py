@@ -1,8 +1,10 @@
 """A history performed step by step, for a page: JSON in, JSON out, and the emulator itself in between.
 
 After each step it says what was seen, every vCPU's registers, which functions changed something and the rules that
-bind them, and all rules whose code ran.  A history can be taken back, and saved as a scenario whose ``expect`` is
-what was observed.
+bind them, and all rules whose code ran.  It also says which properties of the exploration the step violates, from
+which posted operations that comes, and what the same step shows under the specification.  What a scenario expects
+stands beside what was seen.  A history can be taken back, and saved as a scenario whose ``expect`` is what was
+observed.
 """
 
 from collections.abc import Mapping
@@ -10,14 +12,17 @@ from types import CodeType
 from typing import Any
 
 from specctrl.evidence.collect import bound_code
+from specctrl.exploration.along import Along, Looked, causes
+from specctrl.exploration.properties import PROPERTIES
 from specctrl.model.outcomes import Misuse
 from specctrl.model.parts import PARTS
+from specctrl.model.variants import VARIANTS
 from specctrl.rules import Rule, load_rules
 from specctrl.scenario import Invalid, json_schema, load
 from specctrl.scenario.format import ASSUMPTIONS, OPERATIONS, PROFILES, SCHEMA
-from specctrl.scenario.machine import Machine
-from specctrl.scenario.observation import Hex
-from specctrl.scenario.running import normalised, written
+from specctrl.scenario.observation import Hex, Observation
+from specctrl.scenario.reading import Step
+from specctrl.scenario.running import differences, normalised, written
 from specctrl.site.changes import Changes
 
 Json = dict[str, Any]
@@ -82,40 +87,65 @@ class Play:
     ) -> None:
         self.head: Json = {"schema": SCHEMA, "id": ID, "profile": variant, "host": host, "assume": dict(assume or {})}
         self._check({"op": "check_extension", "cap": 0})  # refuses what is no host, before there is a step
-        self.machine = Machine(host, variant, self.head["assume"], record=False)
+        self.variant = VARIANTS[variant]
+        self.along = Along(host, self.variant, self.head["assume"])
+        self.calls: list[Json] = []
         self.rows: list[Json] = []
 
     def perform(self, step: Json) -> Json:
         """Perform a step; Refused if it is none, or cannot be asked now."""
         bare = {key: value for key, value in step.items() if key != "expect"}
-        checked = self._check(bare)
-        changes = Changes(by_code(), [self.machine.vm, *self.machine.vcpus.values()])
+        checked = self._check(step)
+        machine = self.along.machine
+        changes = Changes(by_code(), [machine.vm, *machine.vcpus.values()])
         try:
             with changes:
-                answer = self.machine.perform(checked.call())
+                looked = self.along.perform(checked.call())
         except Misuse as misuse:
-            raise Refused(str(misuse)) from None
+            if not checked.expect.get("misuse"):
+                raise Refused(str(misuse)) from None
+            looked = Looked(Observation(misuse=True), Observation(misuse=True), ())
+        self.calls.append(checked.call())
         changed = [
             {"code": code.co_qualname, "fields": names, "rules": by_code()[code]}
             for code, names in changes.by_code().items()
         ]
         ran = [id for id, codes in bound().items() if codes & changes.called]
-        row = {
+        row: Json = {
             "step": bare,
-            "seen": written(normalised(answer)),
-            "vcpus": {str(number): plain(row) for number, row in self.machine.registers().items()},
+            "seen": written(normalised(looked.seen)),
+            "vcpus": {str(number): plain(row) for number, row in machine.registers().items()},
             "changed": changed,
             "rules": ran,
+            "violated": [self._violation(name) for name in looked.violated],
         }
+        if "expect" in step:
+            row |= {"expect": step["expect"], "unmet": differences(checked, normalised(looked.seen))}
+        if self.head["profile"] != PROFILES[0]:
+            row["beside"] = self._beside(looked.beside)
         self.rows.append(row)
         return row
+
+    def _violation(self, name: str) -> Json:
+        """A property that the last step violates, and the operations without which it would not."""
+        found = causes(self.head["host"], self.variant, self.head["assume"], self.calls, name)
+        return {"property": name, "text": PROPERTIES[name].text,
+                "causes": [{"operation": operation, "defects": list(named)} for operation, named in found.items()]}
+
+    def _beside(self, seen: Mapping[str, Any] | None) -> Json | None:
+        """What the last step showed under the specification, and the registers there; None if it cannot be asked."""
+        if self.along.other is None or seen is None:
+            return None
+        registers = self.along.other.registers()
+        vcpus = {str(number): plain(row) for number, row in registers.items()}
+        return {"seen": written(normalised(seen)), "vcpus": vcpus}
 
     def scenario(self, id: str = ID, title: str = "") -> Json:
         """The history as a scenario, whose ``expect`` is what was observed; Refused if it has no step."""
         steps = []
         for row in self.rows:
             shows = OPERATIONS[row["step"]["op"]].shows
-            expect = {key: value for key, value in row["seen"].items() if key in shows}
+            expect = {key: value for key, value in row["seen"].items() if key in shows or key == "misuse"}
             steps.append(row["step"] | ({"expect": expect} if expect else {}))
         head = {key: value for key, value in self.head.items() if value or key != "assume"}
         made = head | {"id": id} | ({"title": title} if title else {}) | {"steps": steps}
@@ -125,7 +155,7 @@ class Play:
             raise Refused("; ".join(problem.reason for problem in invalid.problems)) from None
         return made
 
-    def _check(self, step: Json) -> Any:
+    def _check(self, step: Json) -> Step:
         """The step, read as the last of the scenario; Refused with what is wrong with it."""
         steps = [row["step"] for row in getattr(self, "rows", ())]
         try:
@@ -242,7 +272,8 @@ def perform(step: Json) -> Json:
 def undo() -> Json:
     """Take the last step back: the others are performed again."""
     head, rows = begun().head, begun().rows
-    return start(head["host"], head["profile"], head["assume"], [row["step"] for row in rows[:-1]])
+    steps = [row["step"] | ({"expect": row["expect"]} if "expect" in row else {}) for row in rows[:-1]]
+    return start(head["host"], head["profile"], head["assume"], steps)
 
 
 def save(id: str = ID, title: str = "") -> Json:

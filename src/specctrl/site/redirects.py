@@ -3,6 +3,7 @@
 Both are listed in ``spec/redirects.toml``.  An old address keeps its fragment where the new page has it.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -50,6 +51,9 @@ PAGE = """\
 </body>
 </html>
 """
+
+
+_ID = re.compile(r'\bid="([^"]+)"')
 
 
 class RedirectError(ValueError):
@@ -135,7 +139,14 @@ def note_anchors(app: Sphinx, document: nodes.document) -> None:
     ids: list[str] = []
     for node in document.findall(nodes.Element):
         ids += node.get("ids", ())
+    ids += [id for raw in document.findall(nodes.raw) for id in _ID.findall(raw.astext())]
     app.env.metadata[app.env.docname]["spec_anchors"] = frozenset(ids)
+
+
+def page_of(env: BuildEnvironment, anchor: str, otherwise: str) -> str:
+    """The page that has an anchor."""
+    pages = (page for page, about in env.metadata.items() if anchor in about.get("spec_anchors", ()))
+    return next(pages, otherwise)
 
 
 def check(app: Sphinx, env: BuildEnvironment) -> None:

@@ -14,11 +14,11 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from specctrl.evidence.collect import Shown
-from specctrl.rules import STATUSES, RawRule, Rule, RuleError, check_code, make_rule, scan
+from specctrl.rules import STATUSES, RawRule, RuleError, check_code, make_rule, scan
 from specctrl.site.definitions import canonical
 from specctrl.site.domain import Stated, spec_domain
 from specctrl.site.evidence import evidence_of, rule_evidence
-from specctrl.site.nodes import badge, code, joined, reference
+from specctrl.site.nodes import code
 
 logger = logging.getLogger(__name__)
 
@@ -63,26 +63,14 @@ class RuleDirective(SphinxDirective):
         permalink = nodes.reference(
             "", "", code(rule.id), refid=stated.anchor, internal=True, classes=["spec-statement-id"]
         )
-        head = nodes.paragraph(
-            "", "", permalink, nodes.Text(" "), badge(rule.status, "status"), classes=["spec-statement-head"]
-        )
-        head += [nodes.Text(" "), nodes.inline(rule.layer, rule.layer, classes=["spec-layer"])]
+        head = nodes.paragraph("", "", permalink, classes=["spec-statement-head"])
         body = self.parse_text_to_nodes(rule.text, offset=rule.line)
-        foot = nodes.paragraph("", "", nodes.Text(_origin(rule)), classes=["spec-statement-foot"])
-        foot += [
-            nodes.Text(" · Code: "),
-            *joined(reference("code", name, self.env.docname) for name in stated.code),
-        ]
-        block = nodes.container("", head, *body, foot, rule_evidence(rule=rule.id), classes=["spec-statement"])
+        block = nodes.container("", head, *body, rule_evidence(rule=rule.id), classes=["spec-statement"])
         self.set_source_info(block)
         if stated.anchor not in self.state.document.ids:  # else it was stated before, which the domain will say
             block["ids"] = [stated.anchor]
             self.state.document.note_explicit_target(block)
         return block
-
-
-def _origin(rule: Rule) -> str:
-    return f"Source: {rule.source}" + (f" · Defect: {rule.defect}" if rule.defect else "")
 
 
 def _canonical(name: str) -> str:
@@ -143,3 +131,14 @@ def write_json(app: Sphinx, exception: Exception | None) -> None:
         document |= {"proof": evidence.proof, "explored": evidence.explored}
     text = json.dumps(document, indent=1, ensure_ascii=False)
     (Path(app.outdir) / "rules.json").write_text(text + "\n", "utf-8")
+
+
+def write_sentences(app: Sphinx, exception: Exception | None) -> None:
+    """Write what the search page needs to find a rule by its sentence: id, address, sentence."""
+    if exception is None and app.builder.format == "html":
+        rows = [
+            [stated.rule.id, f"{app.builder.get_target_uri(stated.docname)}#{stated.anchor}", stated.rule.text]
+            for stated in spec_domain(app.env).rules().values()
+        ]
+        target = Path(app.outdir) / "_static" / "sentences.js"
+        target.write_text(f"const SENTENCES = {json.dumps(rows, ensure_ascii=False)};\n", "utf-8")
