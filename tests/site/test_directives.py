@@ -384,7 +384,7 @@ class TestEvidence:
             ("Toy (2)", "toy.html#shows-toy.merge.keeps-2"),
             ("It cannot be enabled late", "playground.html?scenario=toy.enable-late"),
             ("a_claim", "claims.html#claim-a_claim"),
-            ("a_property", "explored.html#property-a_property"),
+            ("a_property", "claims.html#property-a_property"),
         ):
             assert f'<a href="{place}">{text}</a>' in fold
         for anchor in ("shows-toy.merge.keeps", "shows-toy.merge.keeps-2"):

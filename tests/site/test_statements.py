@@ -27,7 +27,7 @@ def test_the_pages_of_the_repository_are_all_looked_at() -> None:
 
 def test_the_newest_check_is_the_day_as_of_which_the_sources_page_speaks() -> None:
     newest = max(statement.checked for statement in STATEMENTS)
-    assert f"as of {newest.day} {newest:%B %Y}, and what could not be read" in PAGES["sources.md"]
+    assert f"as of {newest.day} {newest:%B %Y}, and what could not be read" in PAGES["unknowns.md"]
 
 
 @pytest.mark.parametrize("word", ["7.3.5", "v6.9-rc3", "10.2.3", "252", "0xe4", "1 December 2026", "c447b7308b"])

@@ -19,8 +19,8 @@ from specctrl.scenario import PASS, EmulatorTarget, run_one
 from specctrl.scenario.selection import written_by
 
 ROOT = PACKAGE.parents[1]
-NOT_RUN = ("claims", "defects", "mutants", "scenarios")
-"""Pages that repeat proofs, explorations, this table or the scenarios."""
+NOT_RUN = ("claims", "defects", "scenarios")
+"""Pages that repeat proofs, explorations, this table, or the scenarios."""
 DEPTH = 4
 """Events in the histories that are explored: this many at most."""
 

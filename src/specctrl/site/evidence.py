@@ -151,7 +151,7 @@ def property_links(shown: Shown, env: BuildEnvironment, start: str) -> Iterator[
     """A link to each explored property that carries the rule."""
     for name in shown.properties:
         anchor = f"property-{name}"
-        yield _link(name, start, page_of(env, anchor, "spec/explored"), f"#{anchor}")
+        yield _link(name, start, page_of(env, anchor, "spec/claims"), f"#{anchor}")
 
 
 KINDS: tuple[tuple[str, str, str, str, Links], ...] = (
