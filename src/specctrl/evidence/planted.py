@@ -13,15 +13,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cache
 from importlib.machinery import SourceFileLoader
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from specctrl.evidence.mutants import Mutant, all_mutants, names_of, source_of
-from specctrl.processes import end_with, workers
+from specctrl.processes import end_with
+from specctrl.shards import Workers
 
 SECONDS = 20
 """So much processor time may a copy take, unless more is asked for."""
@@ -127,7 +127,7 @@ def on_mutants(mutants: Sequence[Mutant], ask: Callable[[], Any], seconds: float
     return json.loads(said) if said else None
 
 
-def planters(jobs: int) -> AbstractContextManager[ProcessPoolExecutor]:
-    """Processes that plant mutants; copies of this one, which has made the mutants by then."""
+def planters(workers: Workers | None = None) -> Workers:
+    """Who plants mutants: copies of this process, which has made the mutants by then, unless a cluster does."""
     functions()
-    return workers(jobs, "fork")
+    return replace(workers or Workers(), method="fork")
