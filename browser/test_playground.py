@@ -43,7 +43,7 @@ FORCED = ["Force BHI_DIS_S", "Create vCPU 0", "Guest writes IBRS"]
 def window(browser: Any) -> Iterator[Any]:
     """One window for all tests: what it loaded and compiled for one of them it has for the next."""
     context = browser.new_context(viewport={"width": NARROW, "height": 900}, accept_downloads=True)
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(180_000)  # two share a loaded machine
     yield context
     context.close()
 

@@ -61,7 +61,7 @@ def address() -> Iterator[str]:
 def window(browser: Browser) -> Iterator[BrowserContext]:
     """One window for all readers: what it loaded and compiled for one of them it has for the next."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(60 * SECONDS)
+    context.set_default_timeout(180 * SECONDS)  # two share a loaded machine
     yield context
     context.close()
 
@@ -119,7 +119,7 @@ class Reader:
     def result(self, number: int) -> str:
         """Wait for the end of a run."""
         state = self.bars().nth(number).locator(".run-state")
-        self.page.wait_for_function(ENDED, arg=state.element_handle(), polling=20, timeout=90 * SECONDS)
+        self.page.wait_for_function(ENDED, arg=state.element_handle(), polling=20, timeout=180 * SECONDS)
         return state.inner_text()
 
     def edit(self, number: int, code: str) -> Locator:

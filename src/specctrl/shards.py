@@ -8,24 +8,28 @@ import hashlib
 import os
 import pickle
 import platform
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, TypeVar
 
 from specctrl.digest import PACKAGE, digest, digest_of
+from specctrl.processes import workers
 from specctrl.rules import data_folder
+from specctrl.scenario.writing import write_whole
 
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
 Told = Callable[[int, int], None]
 """Hears how many shards are done, and how many there are."""
+
+
+def untold(done: int, of: int) -> None:
+    """Nobody hears it."""
 
 
 class ShardError(RuntimeError):
@@ -65,23 +69,8 @@ class Workers:
             with _cluster(self.scheduler) as executor:
                 yield executor
             return
-        pool = ProcessPoolExecutor(self.processes(shards), get_context(self.method), end_with_parent)
-        try:
+        with workers(self.processes(shards), self.method) as pool:
             yield pool
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def end_with_parent() -> None:
-    """Let this process end when the one that started it has ended, however that came about."""
-    parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
-
-
-def _end_after(process: Any) -> None:
-    process.join()
-    os._exit(1)
 
 
 @contextmanager
@@ -100,12 +89,12 @@ def _cluster(address: str) -> Iterator[Executor]:
 
 def carry_out(
     work: Callable[[Shard], Result], shards: Sequence[Shard], workers: Workers | None = None,
-    kept: Path | None = None, told: Told = lambda done, of: None,
+    kept: Path | None = None, told: Told = untold, forget: bool = True,
 ) -> Iterator[Result]:
     """What ``work``, a function of a module, makes of each shard, in their order.
 
-    Results are kept in the folder ``kept`` until all are made; each is named by its work, its shard, the sources and
-    the interpreter.  If the caller stops early, what has not begun is not done.
+    Results are kept in the folder ``kept`` until all are made, or longer unless ``forget``; each is named by its work,
+    its shard, the sources and the interpreter.  If the caller stops early, what has not begun is not done.
 
     ShardError if a process ends, if a worker of a cluster has other sources, or if a kept result cannot be read;
     what ``work`` raises is raised here.
@@ -142,7 +131,7 @@ def carry_out(
             for future in waiting:
                 future.cancel()
     for file in files:
-        if file is not None:
+        if forget and file is not None:
             file.unlink(missing_ok=True)
 
 
@@ -159,8 +148,14 @@ def sources() -> str:
     return digest_of([*(digest(folder, ["."]) for folder in folders), platform.python_version()])
 
 
+@cache
+def _beside() -> str:
+    """A digest of what a checkout has besides; mutants are shown to tests, and the C reference is compared."""
+    return digest(data_folder("spec").parent, ("tests", "reference"))
+
+
 def _name(work: Callable[[Shard], Result], shard: Shard) -> str:
-    return hashlib.sha256(sources().encode() + pickle.dumps((work, shard))).hexdigest()[:32]
+    return hashlib.sha256(f"{sources()} {_beside()} ".encode() + pickle.dumps((work, shard))).hexdigest()[:32]
 
 
 def _read(file: Path) -> Any:
@@ -171,9 +166,6 @@ def _read(file: Path) -> Any:
 
 
 def _write(file: Path | None, result: object) -> None:
-    """Keep a result so that a reader sees all of it or none."""
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(f".{os.getpid()}")
-        part.write_bytes(pickle.dumps(result))
-        part.replace(file)
+        write_whole(file, pickle.dumps(result))

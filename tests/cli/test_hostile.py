@@ -2,11 +2,9 @@
 
 import json
 import os
-import resource
 import shlex
 import signal
 import stat
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,62 +14,12 @@ from typing import Any
 
 import pytest
 
+from commands import ROOT, dies, ended, noted, started
 from scenario_samples import put, scenario, see, write
 from specctrl.cli.main import main
 
-ROOT = Path(__file__).parents[2]
-SECONDS = 60.0
-LIMIT = 2 << 30
-"""Bytes of memory that a command may map."""
 SCRIPTED = ROOT / "tests" / "adapters" / "scripted.py"
 WRONG = scenario(write("0x1"), see(effective="0x2"), id="test.wrong")
-
-
-def started(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """The command in a process of its own."""
-    def bounded() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))
-
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), **options.pop("env", {})}
-    return subprocess.Popen([sys.executable, "-m", "specctrl.cli", *arguments], text=True, env=environment,
-                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            preexec_fn=bounded, **options)
-
-
-def ended(*arguments: str, **options: Any) -> tuple[int, str, str]:
-    """The command's status and what it said; no traceback."""
-    process = started(*arguments, **options)
-    try:
-        out, err = process.communicate(timeout=SECONDS)
-    finally:
-        process.kill()
-        process.wait()
-    assert "Traceback" not in err, err
-    return process.returncode, out, err
-
-
-def alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def dies(process: int) -> bool:
-    """Whether a process is gone soon."""
-    deadline = time.monotonic() + 5
-    while alive(process) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not alive(process)
-
-
-def noted(path: Path) -> int:
-    """The number that a program writes into a file."""
-    deadline = time.monotonic() + 30
-    while not (path.exists() and path.read_text().endswith("\n")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return int(path.read_text())
 
 
 class TestPrograms:

@@ -31,6 +31,7 @@ from specctrl.evidence.mutation_table import (
 )
 from specctrl.evidence.notices import EVERY
 from specctrl.proof.theorems import THEOREMS
+from specctrl.shards import Workers
 
 MUTANTS = all_mutants()
 TABLE = stored()
@@ -146,7 +147,7 @@ class TestRun:
     def test_a_mutant_is_shown_to_the_theorems_that_are_linked_and_to_no_other(self, monkeypatch):
         monkeypatch.setattr("specctrl.evidence.mutation_table.refuted", str)
         key = "kvm.entry:VcpuEntry.enter_guest:delete:1"
-        assert {key: "['entry_loads_the_saved_value']"} == dict(refute([key, "processor:Vmcs:flip:1"], 1))
+        assert {key: "['entry_loads_the_saved_value']"} == dict(refute([key, "processor:Vmcs:flip:1"], Workers(1)))
 
     def test_a_theorem_that_was_first_at_no_mutant_is_shown_alone(self, monkeypatch):
         shown = []
@@ -167,12 +168,12 @@ class TestCommand:
     def test_only_some_are_run_again_and_the_rest_is_kept(self, monkeypatch):
         ran, written = [], []
 
-        def noticed(keys, _jobs):
+        def noticed(keys, *_):
             for key in keys:
                 ran.append(key)
                 yield key, {"vectors": "again"}
 
-        def refute(keys, _jobs):
+        def refute(keys, *_):
             assert set(keys) == set(ran)
             return ((key, None) for key in keys if key in theorems_of())
 
@@ -198,7 +199,7 @@ class TestCommand:
         assert f"{len(MUTANTS):5}  mutants" in capsys.readouterr().out.splitlines()
 
     def test_a_sample_is_run_and_compared(self, capsys, monkeypatch):
-        def noticed(keys, _jobs):
+        def noticed(keys, *_):
             return ((key, {"vectors": "x"}) for key in keys)
 
         monkeypatch.setattr("specctrl.evidence.mutation_table.plant_all", noticed)

@@ -105,7 +105,7 @@ def runs(monkeypatch):
             outcome = function(*arguments)
             return type("Done", (), {"result": lambda _: outcome})()
 
-    monkeypatch.setattr(records, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(records, "workers", Here)
     monkeypatch.setattr(records, "RECORDS", {"shown": (lambda root: (root / "source").read_text(), run)})
     return made
 
@@ -142,6 +142,12 @@ class TestRecords:
         assert {"kind": "shown", "key": "one", "outcome": {"made": 1}} == json.loads(
             (tmp_path / "shown-one.json").read_text())
         assert ["shown"] == list(json.loads((tmp_path / "times.json").read_text()))
+
+    def test_where_nothing_can_be_written_it_is_made_and_said(self, tmp_path, runs):
+        (tmp_path / "source").write_text("one")
+        said = []
+        assert {"made": 1} == obtain("shown", tmp_path, tmp_path / "source" / "kept", said.append)
+        assert [f"it cannot be kept in {tmp_path}/source/kept: Not a directory"] == said[1:]
 
     def test_without_a_folder_nothing_is_kept(self, tmp_path, runs):
         (tmp_path / "source").write_text("one")

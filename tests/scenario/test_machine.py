@@ -318,3 +318,26 @@ class TestHistory:
         made.wrmsr(msr=ME, value=1)
         assert ["create_vcpu", "set_msrs", "wrmsr"] == [row["op"] for row in made.history]
         assert GP == made.history[-1]["seen"]
+
+
+class TestArguments:
+    """What is no argument is refused, before anything has changed."""
+
+    @pytest.mark.parametrize(("name", "given"), [
+        ("rdmsr", {"msr": -1}), ("rdmsr", {"msr": 1 << 64}), ("wrmsr", {"msr": -1, "value": 0}),
+        ("wrmsr", {"msr": 0x48, "value": -1}), ("wrmsr", {"msr": 0x48, "value": 1 << 64}),
+        ("wrmsr", {"msr": 0x48, "value": 1.5}), ("create_vcpu", {"vcpu": -1}), ("create_vcpu", {"vcpu": 1 << 32}),
+        ("set_msr_filter", {"ranges": [{"base": 0x48, "count": 2, "write": True, "allow": [True]}]}),
+        ("migrate", {"to": "typo"}), ("migrate", {"to": "sapphire-rapids", "msrs": ["typo"]}),
+        ("migrate", {"to": "sapphire-rapids", "features": ["typo"]}), ("get_nested_state", {"state": []}),
+        ("exit", {"nmi_leaves": 1 << 64}), ("host_write", {"value": -1}),
+    ])
+    def test_it_is_refused(self, name, given):
+        made = Machine(record=False)
+        made.create_vcpu()
+        made.wrmsr(msr=0x48, value=1)
+        before = made.registers()
+        with pytest.raises(ValueError, match=r"\S"):
+            getattr(made, name)(**given)
+        assert before == made.registers()
+        assert [0] == list(made.vcpus)

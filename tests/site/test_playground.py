@@ -93,6 +93,35 @@ def test_a_host_that_is_none_is_refused(host: Any) -> None:
     assert start(host)["problem"]
 
 
+def test_a_host_s_value_may_be_a_hex_string() -> None:
+    host = {"part": "sapphire-rapids", "host_spec_ctrl": "0x0"}
+    assert Play(host).machine.host.spec_ctrl == 0
+    assert "problem" not in start(host, steps=[{"op": "create_vcpu"}])
+
+
+@pytest.mark.parametrize(("before", "step", "why"), [
+    ([{"op": "enable_cap", "cap": "KVM_CAP_X86_USER_SPACE_MSR", "args": [7]},
+      {"op": "set_msr_filter", "ranges": [{"base": 0x48, "count": 1, "write": True, "allow": [False]}]},
+      {"op": "create_vcpu"}], {"op": "boot", "kernel": {"os": "linux"}}, "boot cannot go on over an exit"),
+    ([{"op": "enable_cap", "cap": "KVM_CAP_X86_USER_SPACE_MSR", "args": [7]}, {"op": "create_vcpu"},
+      {"op": "create_vcpu", "vcpu": 1},
+      {"op": "set_msr_filter", "ranges": [{"base": 0x48, "count": 1, "write": True, "allow": [False]}]},
+      {"op": "wrmsr", "vcpu": 1, "msr": 0x48, "value": 1}], {"op": "migrate", "to": "sapphire-rapids"},
+     "vCPU 1 has an MSR exit pending"),
+])
+def test_a_step_that_is_refused_changes_nothing(before: list[dict[str, Any]], step: dict[str, Any], why: str) -> None:
+    play = Play("sapphire-rapids")
+    for each in before:
+        play.perform(each)
+    registers, pending = play.machine.registers(), [vcpu.pending_exit for vcpu in play.machine.vcpus.values()]
+    with pytest.raises(Refused, match=why):
+        play.perform(step)
+    assert play.machine.registers() == registers
+    assert [vcpu.pending_exit for vcpu in play.machine.vcpus.values()] == pending
+    saved = load(play.scenario())
+    assert run_one(saved, EmulatorTarget("spec")).status == "pass"
+
+
 def test_undo_takes_the_last_step_back() -> None:
     start("sapphire-rapids", steps=[{"op": "create_vcpu"}])
     before = begun().rows[-1]["vcpus"]

@@ -1,8 +1,10 @@
 """Lockstep: any program is compared as far as it goes, and what differs becomes a short scenario."""
 
+import argparse
 import json
 import shlex
 import sys
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 import planted
 from in_process import InProcess
-from specctrl.cli.lockstep import Reached, rules_of
+from specctrl.cli.lockstep import Reached, parts, rules_of
 from specctrl.cli.main import main
 from specctrl.scenario import EmulatorTarget, TargetFailed, load, run_one
 from specctrl.scenario.format import KVM_ABI, LEVELS, OPERATIONS
@@ -186,6 +188,26 @@ class TestCommand:
         counts = [int(line.split()[1]) for line in lines if line.startswith("reached:")]
         assert counts == sorted(counts)
         assert len(counts) == len(rules_of("force"))
+
+    def test_two_processes_say_what_one_says(self, monkeypatch, capsys):
+        monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+        said = []
+        for in_part, jobs in ((300, "1"), (100, "2")):
+            monkeypatch.setattr("specctrl.cli.lockstep.IN_PART", in_part)
+            assert main(["lockstep", "--target", f"cmd:{EMULATOR}", "--events", "300", "--jobs", jobs]) == 0
+            said.append(capsys.readouterr().out.rpartition(" (")[0])
+        assert said[0] == said[1]
+        assert said[0].endswith("300 events, seed 0, level kvm-abi: no difference")
+
+    def test_the_parts_have_the_histories_of_one_long_comparison(self, monkeypatch):
+        monkeypatch.setattr("specctrl.cli.lockstep.IN_PART", 100)
+        options = argparse.Namespace(target="c", plain=False, level=KVM_ABI, seed=2, events=250)
+        numbers = []
+        for part in parts(options):
+            made = Lockstep(InProcess(), part.level).compare(
+                part.events, part.seed, lambda number: nullcontext(numbers.append(number)), part.first)
+            assert part.events == list(made)[-1]
+        assert [0, 1, 2, 3, 4] == numbers
 
     def test_how_far_it_is_is_said_now_and_then(self, capsys, monkeypatch):
         clock = iter(range(0, 10_000, 4))

@@ -11,6 +11,7 @@ from specctrl.model.outcomes import Misuse
 from specctrl.rules import load_rules
 from specctrl.scenario import load, read
 from specctrl.scenario.published import MANIFEST, is_generated
+from specctrl.shards import Workers, carry_out
 from specctrl.vectors import generated_files as files
 from specctrl.vectors import shortest as walk
 from specctrl.vectors.expectations import class_of_last, dress
@@ -36,6 +37,12 @@ class TestMadeAgain:
         made = {document["id"]: document for document in of_classes(depth=2)}
         assert 100 < len(made)
         assert made == {id: published(id) for id in made}
+
+    def test_processes_make_the_same(self):
+        def on_two(work, worlds):
+            return carry_out(work, worlds, Workers(2))
+
+        assert walk.shortest(depth=2) == walk.shortest(depth=2, carried=on_two)
 
     def test_a_pair_that_forces_the_highest_bit_to_0_brings_no_further_class(self, monkeypatch):
         explored, high = walk.few_pairs(walk.BITS), 1 << walk.BITS.bit_length() - 1

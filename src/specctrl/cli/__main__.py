@@ -1,5 +1,5 @@
 """``python -m specctrl.cli``: the command line without its script."""
 
-from specctrl.cli.main import script
+from specctrl.cli.script import script
 
 script()

@@ -1,10 +1,12 @@
 """What the commands share: how one joins the parser, and what is wrong with a command line beyond its syntax."""
 
 import argparse
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from specctrl.processes import MOST
 from specctrl.scenario.writing import Replacement
 
 
@@ -30,6 +32,23 @@ def replacing(path: str) -> Iterator[Callable[[str], None]]:
         yield put
     finally:
         replacement.drop()
+
+
+def at_least(least: int, most: int | None = None) -> Callable[[str], int]:
+    """What reads a number of the command line: an integer in ordinary digits, within these bounds."""
+
+    def number(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,18}", text) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least}")
+        if most is not None and int(text) > most:
+            raise argparse.ArgumentTypeError(f"{text} is more than {most}, which this machine can bear")
+        return int(text)
+
+    return number
+
+
+JOBS = at_least(1, MOST)
+"""What reads how many processes are wanted."""
 
 
 def command(

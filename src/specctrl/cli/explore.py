@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from specctrl.cli.command import command
+from specctrl.cli.command import JOBS, at_least, command
 from specctrl.exploration.histories import Exploration, spelt
 from specctrl.exploration.properties import PROPERTIES
 from specctrl.exploration.search import (
@@ -58,18 +58,11 @@ def add_explore(commands: Any) -> None:
     parser.add_argument("--pairs", choices=list(PAIRS), default="few", help="default: few")
     parser.add_argument("--host", action="append", choices=list(HOSTS), metavar="HOST", dest="hosts",
                         help=f"one of: {'; '.join(HOSTS)}; may be repeated; default: all")
-    parser.add_argument("--depth", type=_count, metavar="N", help="stop after histories of N events")
-    parser.add_argument("--jobs", type=_count, default=1, metavar="N",
+    parser.add_argument("--depth", type=at_least(1), metavar="N", help="stop after histories of N events")
+    parser.add_argument("--jobs", type=JOBS, default=1, metavar="N",
                         help="processes, at most one for each core; default: 1")
     parser.add_argument("--compiled", action="store_true", help="search with compiled steps")
     parser.add_argument("--json", action="store_true", help="print figures and histories as JSON")
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
 
 
 def explore_command(options: argparse.Namespace) -> int:

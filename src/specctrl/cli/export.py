@@ -65,7 +65,11 @@ def export_command(options: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except (ValueError, OSError) as error:
-        print(f"specctrl: {error}", file=sys.stderr)
+        known = isinstance(error, OSError) and error.strerror
+        if known and to_stdout:
+            raise
+        said = f"{options.target} cannot be written: {known}" if known else error
+        print(f"specctrl: {said}", file=sys.stderr)
         return 2
     return 0
 

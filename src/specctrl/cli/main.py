@@ -1,12 +1,11 @@
 """The command line: all its commands."""
 
 import argparse
+import errno
 import io
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from specctrl import __version__
 from specctrl.cli.command import UserError
@@ -22,14 +21,21 @@ from specctrl.cli.processor import add_processor
 from specctrl.cli.prove import add_prove
 from specctrl.cli.reference import add_reference
 from specctrl.cli.run import add_run
+from specctrl.cli.script import INTERRUPTED
 from specctrl.cli.vectors import add_vectors
 
 USAGE = 2
-INTERRUPTED = 130
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""Errors of an output; those of a file have its name."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit status."""
+    if sys.stderr is None:  # closed; what is said there would go to standard output
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the end
+    if sys.stdout is None:
+        print("specctrl: standard output is closed", file=sys.stderr)
+        return USAGE
     parser = make_parser()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -45,11 +51,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"specctrl: {error}", file=sys.stderr)
         return USAGE
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has had enough
+        _say_no_more()  # the reader has had enough
         return 1
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        if not what and error.errno in NO_ROOM:
+            _say_no_more()
+            what = "standard output cannot be written: "
+        print(f"specctrl: {what}{error.strerror or error}", file=sys.stderr)
+        return USAGE
     except KeyboardInterrupt:
         return INTERRUPTED
     return status
+
+
+def _say_no_more() -> None:
+    """What standard output still holds goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -84,12 +102,3 @@ def make_parser() -> argparse.ArgumentParser:
     add_export(commands)
     return parser
 
-
-def script() -> NoReturn:
-    """Leave with the status of :func:`main`; a signal that ends the command lets it end what it started."""
-    signal.signal(signal.SIGTERM, _terminated)
-    sys.exit(main())
-
-
-def _terminated(number: int, _frame: object) -> NoReturn:
-    sys.exit(128 + number)

@@ -2,14 +2,16 @@
 
 import argparse
 import json
+import shutil
 import sys
-from collections.abc import Iterable
 from typing import Any
 
-from specctrl.cli.command import command
+from specctrl.cli.command import at_least, command
+from specctrl.cli.workers import Progress, add_workers, kept_results, workers_of
 
 EPILOG = """\
 Each mutant is planted alone in a process that is thrown away, where the scenarios, the pages and the explorer run.
+What a run that broke had found is kept: the same command goes on there.
 A mutant's name begins with its module and its function.
 With --proofs each is shown to the theorems that are linked to the function which it changes.
 Without an option nothing runs: the stored table is summed up.  Needs a checkout of the project, and z3-solver.
@@ -33,32 +35,14 @@ def add_mutants(commands: Any) -> None:
     parser = command(
         commands, "mutants", mutants_command, "plant mutants in the rule code, and see what notices them", EPILOG)
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--sample", type=_count, metavar="N", help="run N mutants, evenly spread, and compare")
+    which.add_argument("--sample", type=at_least(1), metavar="N", help="run N mutants, evenly spread, and compare")
     which.add_argument("--proofs", action="store_true", help="show the mutants to the theorems, and store it")
     which.add_argument(
         "--only", action="append", metavar="NAME",
         help="run the mutants whose names begin so, and those that the table lacks, as --all does; may be repeated")
     which.add_argument("--all", action="store_true", help="run every mutant, also against the theorems, and store it")
-    parser.add_argument("--jobs", type=_count, default=2, metavar="N", help="processes; default: 2")
+    add_workers(parser)
     parser.add_argument("--json", action="store_true", help="print the figures, or what was run, as JSON")
-
-
-def _counted(made: Iterable[tuple[str, Any]], number: int) -> dict[str, Any]:
-    """What was made for each mutant; says how many there are while they are made."""
-    found = {}
-    for key, said in made:
-        found[key] = said
-        print(f"\r{len(found)} of {number}", end="", file=sys.stderr, flush=True)
-    if found:
-        print(file=sys.stderr)
-    return found
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
 
 
 def mutants_command(options: argparse.Namespace) -> int:
@@ -76,10 +60,11 @@ def mutants_command(options: argparse.Namespace) -> int:
             store,
             without,
         )
+        from specctrl.shards import ShardError
     except ModuleNotFoundError as missing:
         print(f"specctrl: {missing.name} is missing; install specctrl[prove]", file=sys.stderr)
         return 2
-    mutants = list(all_mutants())
+    mutants, stores = list(all_mutants()), options.all or options.only or options.proofs
     kept: dict[str, Any] = {"mutants": {}, "proofs": {}, "theorems": {}}
     if options.only:
         kept = without(stored(), [key for key in mutants if key.startswith(tuple(options.only))], mutants)
@@ -88,17 +73,25 @@ def mutants_command(options: argparse.Namespace) -> int:
         kept, chosen = {**kept, "mutants": stored()["mutants"]}, []
     else:
         chosen = mutants if options.all else spread(mutants, options.sample or 0)
+    workers, kept_in = workers_of(options), kept_results("mutants")
     try:
-        found = _counted(plant_all(chosen, options.jobs), len(chosen)) if chosen else {}
+        with Progress("mutants") as told:
+            found = dict(plant_all(chosen, workers, kept_in, told)) if chosen else {}
+        asked = [key for key in mutants if key in theorems_of() and key not in kept["proofs"]]
+        with Progress("mutants before theorems") as told:
+            refuted_by = dict(refute(asked, workers, kept_in, told)) if stores else {}
+    except ShardError as error:
+        print(f"specctrl: {error}", file=sys.stderr)
+        return 2
     except NotGreen as red:
         print(f"specctrl: without a mutant this fails, and would notice each: {red}", file=sys.stderr)
         return 2
-    if options.all or options.only or options.proofs:
-        noticed_by = kept["mutants"] | found
-        asked = [key for key in mutants if key in theorems_of() and key not in kept["proofs"]]
-        refuted_by = kept["proofs"] | _counted(refute(asked, options.jobs), len(asked))
+    if stores:
+        noticed_by, refuted_by = kept["mutants"] | found, kept["proofs"] | refuted_by
         proofs = {key: refuted_by[key] for key in mutants if key in refuted_by}
         store({key: noticed_by[key] for key in mutants}, proofs, one_of_each(proofs, kept["theorems"]))
+    if kept_in is not None:
+        shutil.rmtree(kept_in, ignore_errors=True)
     table = stored()
     wrong = complaints(table, mutants)
     wrong += [f"{key}: {noticed}, not {table['mutants'].get(key)}" for key, noticed in found.items()

@@ -5,7 +5,7 @@ import json
 import sys
 from typing import Any
 
-from specctrl.cli.command import command
+from specctrl.cli.command import at_least, command
 
 EPILOG = """\
 The logical processor of this specification and one that others wrote do the same; what either shows after each step
@@ -36,15 +36,8 @@ def add_processor(commands: Any) -> None:
         commands, "processor", processor_command, "compare the processor's rules with an independent processor", EPILOG)
     parser.add_argument("--on", required=True, choices=["bochs"], help="the independent processor")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="other random sequences; default: 0")
-    parser.add_argument("--sequences", type=_count, default=100, metavar="N", help="on each model; default: 100")
+    parser.add_argument("--sequences", type=at_least(0), default=100, metavar="N", help="on each model; default: 100")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError(text)
-    return number
 
 
 def processor_command(options: argparse.Namespace) -> int:

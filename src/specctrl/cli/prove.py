@@ -5,7 +5,7 @@ import json
 import sys
 from typing import Any
 
-from specctrl.cli.command import command
+from specctrl.cli.command import JOBS, command
 from specctrl.model.variants import VARIANTS
 from specctrl.scenario.writing import write_whole
 
@@ -29,8 +29,8 @@ def add_prove(commands: Any) -> None:
     """Add the command to the command line."""
     parser = command(commands, "prove", prove_command, "prove the claims, or refute them with counterexamples", EPILOG)
     parser.add_argument("--variant", choices=list(VARIANTS), default="spec", help="default: spec")
-    parser.add_argument("--claim", metavar="NAME", help="report this claim only")
-    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes; default: 2")
+    parser.add_argument("--claim", metavar="NAME", help="prove this claim only")
+    parser.add_argument("--jobs", type=JOBS, default=2, metavar="N", help="processes; default: 2")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     parser.add_argument("--store", action="store_true", help="store the counts of spec, which the tests compare with")
 
@@ -47,8 +47,8 @@ def prove_command(options: argparse.Namespace) -> int:
     if options.claim is not None and options.claim not in CLAIMS:
         print(f"specctrl: no claim is named {options.claim!r}; known: {', '.join(CLAIMS)}", file=sys.stderr)
         return 2
-    result = prove_all(options.variant, options.jobs)
-    if options.store and options.variant == "spec" and not result.refutations:
+    result = prove_all(options.variant, options.jobs, options.claim)
+    if options.store and options.variant == "spec" and options.claim is None and not result.refutations:
         write_whole(MANIFEST, json.dumps(figures(result), indent=1) + "\n")
     shown = [claim for claim in CLAIMS if options.claim in (None, claim)]
     counterexamples = replays(VARIANTS[options.variant], [r for r in result.refutations if r.claim in shown])

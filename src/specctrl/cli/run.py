@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict, replace
 from typing import Any
 
-from specctrl.cli.command import UserError, command, replacing
+from specctrl.cli.command import UserError, at_least, command, replacing
 from specctrl.scenario import (
     FAIL,
     EmulatorTarget,
@@ -95,20 +95,13 @@ def add_run(commands: Any) -> None:
     parser.add_argument("--target", metavar="NAME", help="what runs the scenarios (see below)")
     parser.add_argument("--plain", action="store_true", help="cmd:PROGRAM speaks words; do not find out")
     parser.add_argument("--profile", choices=["any"], help="any: run scenarios of other profiles too")
-    parser.add_argument("--max-unsupported", type=_count, metavar="N",
+    parser.add_argument("--max-unsupported", type=at_least(0), metavar="N",
                         help="how many may be unsupported (default: 0; any number for kvm, bochs and cmd:)")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     output.add_argument("--junit", metavar="FILE", help="also write a JUnit file")
     parser.add_argument("--by", choices=list(BY), help="also count the results by rule, or by level")
     add_selection(parser)
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError(text)
-    return number
 
 
 def run_command(options: argparse.Namespace) -> int:

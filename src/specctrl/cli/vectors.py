@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from specctrl.cli.command import command
+from specctrl.cli.workers import Progress, add_workers, kept_results, workers_of
 
 EPILOG = """\
   check     every file is a valid scenario, named after its id; no id twice; a generated id ends in digits of its
@@ -49,6 +50,7 @@ def add_vectors(commands: Any) -> None:
     release.add_argument("version", metavar="VERSION", help="the version, as 0.1.0")
     generate = parts.add_parser("generate", help="make the generated scenarios again")
     generate.add_argument("--check", action="store_true", help="change nothing; say what would change")
+    add_workers(generate)
 
 
 def vectors_command(options: argparse.Namespace) -> int:
@@ -110,7 +112,7 @@ def _new(options: argparse.Namespace, folder: Path) -> int:
 def _release(options: argparse.Namespace, folder: Path) -> int:
     from specctrl.scenario.published import NotPossible, release
 
-    if not re.fullmatch(r"\d+\.\d+\.\d+", options.version):
+    if not re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+", options.version):
         raise NotPossible(f"{options.version!r} is not a version such as 0.1.0")
     new = release(folder, options.version)
     print(f"{len(new)} scenarios released with {options.version}")
@@ -118,13 +120,16 @@ def _release(options: argparse.Namespace, folder: Path) -> int:
 
 
 def _generate(options: argparse.Namespace, folder: Path) -> int:
+    from specctrl.shards import ShardError, carry_out
     from specctrl.vectors.generated_files import differences, generated, write
 
-    def progress(what: str) -> None:
-        print(f"\r{what:<78.78}", end="", file=sys.stderr, flush=True)
-
-    texts = generated(folder, progress)
-    print(file=sys.stderr)
+    try:
+        with Progress("worlds explored") as told:
+            texts = generated(folder, lambda work, worlds: carry_out(
+                work, worlds, workers_of(options), kept_results("vectors"), told))
+    except ShardError as error:
+        print(f"specctrl: {error}", file=sys.stderr)
+        return 2
     changes = differences(folder, texts)
     for change in changes:
         print(change)

@@ -4,42 +4,35 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from specctrl.evidence.records import evidence_folder
+from specctrl.cli.command import JOBS
 from specctrl.rules import data_folder
-from specctrl.shards import Workers
 
-
-def count(text: str) -> int:
-    """A number on the command line that is 1 or more.
-
-    >>> count("7")
-    7
-    """
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+if TYPE_CHECKING:  # what a browser lacks is imported when a command is carried out
+    from specctrl.shards import Workers
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """Add the options that say who carries out the shards."""
-    parser.add_argument("--jobs", type=count, default=0, metavar="N",
+    parser.add_argument("--jobs", type=JOBS, default=0, metavar="N",
                         help="processes, as many as there are shards and cores at most; default: one for each core")
     parser.add_argument("--oversubscribe", action="store_true", help="start N processes on fewer cores, too")
     parser.add_argument("--scheduler", default="", metavar="ADDRESS",
                         help="let the workers of this dask scheduler do it (extra: cluster); tcp://host:8786")
 
 
-def workers_of(options: argparse.Namespace, method: str = "spawn") -> Workers:
+def workers_of(options: argparse.Namespace, method: str = "spawn") -> "Workers":
     """Who carries out the shards, as the options say."""
+    from specctrl.shards import Workers
+
     return Workers(options.jobs, options.scheduler, options.oversubscribe, method)
 
 
-def kept_results() -> Path | None:
-    """Where a checkout keeps the results of shards until all are there; an installed package keeps none."""
-    evidence = evidence_folder(data_folder("spec").parent)
-    return None if evidence is None else evidence.parent / "shards"
+def kept_results(name: str) -> Path | None:
+    """Where a checkout keeps the shards of a command until it is through; an installed package keeps none."""
+    root = data_folder("spec").parent
+    return root / "_build" / "shards" / name if (root / "pyproject.toml").is_file() else None
 
 
 class Progress:
@@ -66,7 +59,9 @@ class Progress:
         print(f"\r{what:<70}" if sys.stderr.isatty() else what,
               end="" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
 
-    def close(self) -> None:
-        """Leave the line."""
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if sys.stderr.isatty() and self.first >= 0:
             print(file=sys.stderr)

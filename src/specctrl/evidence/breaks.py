@@ -20,6 +20,7 @@ from specctrl.exploration.search import quick, search
 from specctrl.model.kvm.variant import SPEC
 from specctrl.rules import Rule
 from specctrl.scenario.running import PASS, EmulatorTarget, run_one
+from specctrl.shards import Workers
 
 DEPTH = 3
 """Events in the histories that are explored on a mutant: this many at most."""
@@ -114,7 +115,7 @@ def break_property(name: str, rule: Rule) -> str:
 
 
 def break_shown(
-    rules: dict[str, Rule], found: dict[str, Shown], spec: Path, vectors: Path, jobs: int = 2
+    rules: dict[str, Rule], found: dict[str, Shown], spec: Path, vectors: Path, jobs: int = 0
 ) -> None:
     """Note for each example and scenario what breaks it; what no mutant breaks moves to ``unmoved``.
 
@@ -129,7 +130,7 @@ def break_shown(
         for key in keys:
             asked.setdefault(key, set()).update(found[id].scenarios)
     scenarios_by_id(vectors)
-    with planters(jobs) as pool:
+    with planters(Workers(jobs)).executor(len(pages) + len(asked)) as pool:
         cells = [pool.submit(break_cells, spec / Path(page).name, wanted) for page, wanted in pages.items()]
         runs = pool.map(broken_scenarios, asked, map(sorted, asked.values()), repeat(vectors), chunksize=16)
         breaks = dict(zip(asked, map(frozenset, runs), strict=True))
@@ -148,9 +149,9 @@ def keep_broken(shown: Shown, broken: dict[str, str]) -> None:
     shown.scenarios = [name for name in shown.scenarios if name not in shown.unmoved]
 
 
-def break_properties(pairs: Sequence[tuple[str, Rule]], jobs: int = 2) -> Iterator[str]:
+def break_properties(pairs: Sequence[tuple[str, Rule]], jobs: int = 0) -> Iterator[str]:
     """For each pair of a property and a rule: a mutant of the rule's code that violates the property, or ""."""
-    with planters(jobs) as pool:
+    with planters(Workers(jobs)).executor(len(pairs)) as pool:
         yield from pool.map(break_property, [name for name, _ in pairs], [rule for _, rule in pairs])
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from specctrl.evidence.links import theorems_of
@@ -19,6 +20,7 @@ from specctrl.model.kvm.variant import SPEC
 from specctrl.proof.prove import prove
 from specctrl.proof.theorems import THEOREMS
 from specctrl.scenario.writing import write_whole
+from specctrl.shards import Told, Workers, carry_out, untold
 
 LIMIT = 60
 """So many seconds of processor time may each kind of evidence take; one that does not end has noticed the mutant."""
@@ -60,25 +62,35 @@ class NotGreen(Exception):
     """Evidence fails of the code as it is, so it would notice every mutant; the message names it."""
 
 
-def plant_all(keys: Iterable[str], jobs: int = 2) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Plant mutants one by one in ``jobs`` processes; yields key and what noticed it, in order.
+def plant_all(
+    keys: Iterable[str], workers: Workers | None = None, kept: Path | None = None, told: Told = untold
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Plant mutants, each a shard; yields key and what noticed it, in order.  What is kept stays: the table needs more.
 
     NotGreen if some evidence fails without a mutant.
     """
     keys = list(keys)
     scenarios()
-    with planters(jobs) as pool:
-        red = {kind: said for kind, said in pool.submit(noticed_by, None).result().items() if said}
-        if red:
-            raise NotGreen(", ".join(f"{kind}: {said}" for kind, said in red.items()))
-        yield from zip(keys, pool.map(noticed_by, keys), strict=True)
+    planting = planters(workers)
+    (unchanged,) = carry_out(noticed_by, [None], planting)
+    red = {kind: said for kind, said in unchanged.items() if said}
+    if red:
+        raise NotGreen(", ".join(f"{kind}: {said}" for kind, said in red.items()))
+    yield from zip(keys, carry_out(noticed_by, keys, planting, kept, told, forget=False), strict=True)
 
 
-def refute(keys: Iterable[str], jobs: int = 2) -> Iterator[tuple[str, str | None]]:
+def refute(
+    keys: Iterable[str], workers: Workers | None = None, kept: Path | None = None, told: Told = untold
+) -> Iterator[tuple[str, str | None]]:
     """For each of these mutants that a theorem is linked to: the first such theorem that it makes false."""
-    linked = {key: theorems_of()[key] for key in keys if key in theorems_of()}
-    with planters(jobs) as pool:
-        yield from zip(linked, pool.map(refuted_by, linked, linked.values()), strict=True)
+    linked = [key for key in keys if key in theorems_of()]
+    made = carry_out(refuted_by_linked, linked, planters(workers), kept, told, forget=False)
+    yield from zip(linked, made, strict=True)
+
+
+def refuted_by_linked(key: str) -> Any:
+    """The first of the theorems that are linked to a mutant's function that it makes false."""
+    return refuted_by(key, theorems_of()[key])
 
 
 def one_of_each(proofs: dict[str, str | None], known: dict[str, str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 The site shows what the cells showed, the evidence takes from the same runs what they called.
 """
 
+import os
 import resource
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from specctrl.evidence.run_pages import Failure, Ran, modules_of, run_docstrings, run_page
+from specctrl.processes import end_with
 from specctrl.rules import blocks
 
 SECONDS = 300
@@ -54,26 +56,33 @@ def in_copies(ask: Callable[[str], Any], asked: Sequence[str], jobs: int = cpu_c
     answers: dict[str, Any] = {}
     running: dict[Any, tuple[str, Any]] = {}
     waiting = list(reversed(asked))
-    while waiting or running:
-        while waiting and len(running) < jobs:
-            question = waiting.pop()
-            receiving, sending = fork.Pipe(duplex=False)
-            copy = fork.Process(target=_answer, args=(ask, question, sending))
-            copy.start()
-            sending.close()
-            running[receiving] = question, copy
-        ready: Any
-        for ready in connection.wait(list(running)):
-            question, copy = running.pop(ready)
-            try:
-                answers[question] = ready.recv()
-            except EOFError:
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                question = waiting.pop()
+                receiving, sending = fork.Pipe(duplex=False)
+                copy = fork.Process(target=_answer, args=(ask, question, sending, os.getpid()))
+                copy.start()
+                sending.close()
+                running[receiving] = question, copy
+            ready: Any
+            for ready in connection.wait(list(running)):
+                question, copy = running.pop(ready)
+                try:
+                    answers[question] = ready.recv()
+                except EOFError:
+                    copy.join()
+                    why = f"{question}: its process ended with {copy.exitcode}, without an answer"
+                    raise RuntimeError(why) from None
                 copy.join()
-                raise RuntimeError(f"{question}: its process ended with {copy.exitcode}, without an answer") from None
+    finally:
+        for _, copy in running.values():  # if all went well there are none
+            copy.kill()
             copy.join()
     return [answers[question] for question in asked]
 
 
-def _answer(ask: Callable[[str], Any], question: str, sending: Any) -> None:
+def _answer(ask: Callable[[str], Any], question: str, sending: Any, parent: int) -> None:
+    end_with(parent)
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     sending.send(ask(question))

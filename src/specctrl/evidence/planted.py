@@ -13,14 +13,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import cache
 from importlib.machinery import SourceFileLoader
-from multiprocessing import get_context
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from specctrl.evidence.mutants import Mutant, all_mutants, names_of, source_of
+from specctrl.processes import end_with
+from specctrl.shards import Workers
 
 SECONDS = 20
 """So much processor time may a copy take, unless more is asked for."""
@@ -106,9 +107,11 @@ def on_mutant(key: str | None, ask: Callable[[], Any], seconds: float | None = N
 def on_mutants(mutants: Sequence[Mutant], ask: Callable[[], Any], seconds: float | None = None) -> Any:
     """The same where all of some mutants are planted, each of another function."""
     reading, writing = os.pipe()
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
         try:
+            end_with(parent)
             signal.signal(signal.SIGPROF, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_PROF, seconds or SECONDS)  # its own time: another's load changes nothing
             for mutant in mutants:
@@ -124,7 +127,7 @@ def on_mutants(mutants: Sequence[Mutant], ask: Callable[[], Any], seconds: float
     return json.loads(said) if said else None
 
 
-def planters(jobs: int) -> ProcessPoolExecutor:
-    """Processes that plant mutants; copies of this one, which has made the mutants by then."""
+def planters(workers: Workers | None = None) -> Workers:
+    """Who plants mutants: copies of this process, which has made the mutants by then, unless a cluster does."""
     functions()
-    return ProcessPoolExecutor(jobs, get_context("fork"))
+    return replace(workers or Workers(), method="fork")

@@ -10,11 +10,9 @@ import json
 import platform
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from inspect import getsource
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +20,9 @@ from specctrl.digest import CORE, PACKAGE, digest, digest_of
 from specctrl.evidence.collect import EvidenceError, Example, Shown, collect
 from specctrl.evidence.page_runs import read_runs, run_all, run_all_docstrings
 from specctrl.exploration.properties import PROPERTIES
+from specctrl.processes import workers
 from specctrl.rules import Rule, load_rules
 from specctrl.scenario.writing import write_whole
-from specctrl.shards import end_with_parent
 
 SCHEMA = "specctrl/evidence/1"
 Content = dict[str, Any]
@@ -225,6 +223,11 @@ def obtain(kind: str, root: Path, folder: Path | None, told: Told = lambda _: No
         return _made(run, root)
     key = key_of(root)
     file = folder / f"{kind}-{key}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        told(f"evidence of kind {kind!r} is made now, and cannot be kept in {folder}: {error.strerror}")
+        return _made(run, root)
     with _alone(kind, folder):
         kept = read_record(file, kind, key)
         if kept is not None:
@@ -232,16 +235,19 @@ def obtain(kind: str, root: Path, folder: Path | None, told: Told = lambda _: No
         told(f"no record of kind {kind!r} is of these sources: it is made now")
         began = time.monotonic()
         outcome = _made(run, root)
-        write_file(file, {"kind": kind, "key": key, "outcome": outcome})
-        times = folder / "times.json"  # beside the evidence: no page shows a time
-        known = json.loads(times.read_text("utf-8")) if times.is_file() else {}
-        write_file(times, {**known, kind: round(time.monotonic() - began, 1)})
+        try:
+            write_file(file, {"kind": kind, "key": key, "outcome": outcome})
+            times = folder / "times.json"  # beside the evidence: no page shows a time
+            known = json.loads(times.read_text("utf-8")) if times.is_file() else {}
+            write_file(times, {**known, kind: round(time.monotonic() - began, 1)})
+        except OSError as error:
+            told(f"it cannot be kept in {folder}: {error.strerror}")
         return outcome
 
 
 def _made(run: Callable[[Path], Content], root: Path) -> Content:
     """What a process of its own makes: a small one, that others can be copied from."""
-    with ProcessPoolExecutor(1, get_context("spawn"), end_with_parent) as pool:
+    with workers(1, "spawn") as pool:
         return pool.submit(run, root).result()
 
 
@@ -263,7 +269,8 @@ def gather(root: Path, folder: Path | None, told: Told = lambda _: None) -> Evid
         _take_properties(id, one, kept["explored"]["properties"])
     evidence = Evidence(rules, shown, kept["proof"], kept["explored"])
     if folder is not None:
-        write_file(folder / f"{digest(root)}.json", evidence.as_json())
+        with suppress(OSError):  # which was said of each record
+            write_file(folder / f"{digest(root)}.json", evidence.as_json())
     return evidence
 
 

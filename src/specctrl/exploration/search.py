@@ -371,9 +371,9 @@ def explore(
 
             total.add(search(variant, world, bits, depth, told))
         return total
-    from concurrent.futures import ProcessPoolExecutor  # not where a browser would load it
+    from specctrl.processes import workers  # not where a browser would load it
 
-    with ProcessPoolExecutor(jobs) as pool:
+    with workers(jobs, "fork") as pool:
         for found in pool.map(search, repeat(variant), tasks, repeat(bits), repeat(depth)):
             total.add(found)
             if progress is not None:

@@ -2,11 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import count, product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from specctrl.model.parts import Features
 from specctrl.model.processor import Vmcs
 from specctrl.model.variants import VARIANTS
 from specctrl.model.vmm.migration import MsrsRefused, Plan, migrate
+from specctrl.processes import workers
 from specctrl.proof.any_vcpu import (
     Solved,
     Symbols,
@@ -44,7 +43,7 @@ from specctrl.proof.induction import (
 )
 from specctrl.proof.instrumented import instrumented
 from specctrl.proof.invariant import Obligation, invariant
-from specctrl.proof.protection import prove_protection
+from specctrl.proof.protection import PROTECTION, prove_protection
 from specctrl.proof.report_keepers import prove_keepers
 from specctrl.proof.steps import HUNTS, STEPS
 from specctrl.proof.summaries import summarized
@@ -263,16 +262,24 @@ def prove_named(variant: str, name: str) -> Findings:
     return prove(VARIANTS[variant], name)
 
 
-def prove_all(variant: str, processes: int = 2) -> Findings:
-    """Every proof of a variant, and for each claim that one step cannot refute a search over a few."""
-    found, names = Findings(), list(proofs())
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+ONE_PROOF = {"first_state": "first state", "invariant_is_not_empty": "not empty",
+             **dict.fromkeys(PROTECTION, "protection"), **{name: name for name in THEOREMS}}
+"""The claims that a single proof is about, with its name; of every other all proofs may say something."""
+
+
+def prove_all(variant: str, processes: int = 2, claim: str | None = None) -> Findings:
+    """Every proof of a variant, and for each claim that one step cannot refute a search over a few.
+
+    ``claim``: only what can say something of this one.
+    """
+    found, names = Findings(), [ONE_PROOF[claim]] if claim in ONE_PROOF else list(proofs())
+    with workers(processes, "spawn") as pool:
         for part in pool.map(partial(prove_named, variant), names):
             found.add(part)
     if found.refutations:
         refuted = found.refuted()
-        for claim in HUNTS:
-            refutation = None if claim in refuted else hunt(VARIANTS[variant], claim)
+        for hunted in HUNTS if claim is None else {*HUNTS} & {claim}:
+            refutation = None if hunted in refuted else hunt(VARIANTS[variant], hunted)
             found.refutations += [refutation] if refutation else []
     return found
 

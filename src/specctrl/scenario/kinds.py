@@ -311,6 +311,7 @@ class Object:
             at.refuse(f"{quoted(value)} is not an object: {self.what} is wanted")
             return {}
         kinds = {**self.required, **self.optional}
+        before = len(at.problems)
         result = {}
         for key, item in value.items():
             if key in kinds:
@@ -320,7 +321,7 @@ class Object:
         missing = [key for key in self.required if key not in value]
         for key in missing:
             at.refuse(f"{self.what} needs {quoted(key)}")
-        if self.more is not None and not missing:
+        if self.more is not None and len(at.problems) == before:
             self.more(result, at)
         return result
 

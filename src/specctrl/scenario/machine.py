@@ -7,6 +7,7 @@ cannot happen raises, with :class:`specctrl.model.outcomes.Misuse`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import replace
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -158,16 +159,18 @@ class Machine:
         one_of("fd", fd, ("vm", "vcpu"))
         first, second, *_ = [*args, 0, 0]
         if fd == "vm":
-            self.vm.enable_cap(cap_number(cap), flags, check_word(first, "args[0]"), check_word(second, "args[1]"))
+            self.vm.enable_cap(cap_number(cap), flags, word(first, "args[0]"), word(second, "args[1]"))
         else:
             self.vcpu(vcpu).enable_cap(
-                cap_number(cap), flags, check_word(first, "args[0]"), check_word(second, "args[1]")
+                cap_number(cap), flags, word(first, "args[0]"), word(second, "args[1]")
             )
         return Observation(ret=0)
 
     @operation
     def create_vcpu(self, *, vcpu: int = 0, features: Iterable[str] | None = None) -> Observation:
         """KVM_CREATE_VCPU and KVM_SET_CPUID2; ``features`` is the guest's CPUID, by default the host's."""
+        if not 0 <= vcpu < 1 << 32:
+            raise ValueError(f"vcpu is {vcpu}: a vCPU's number has 32 bits")
         cpuid = guest_features(self.host.features) if features is None else guest_cpuid(features)
         self.vm.count_vcpu(vcpu, exists=vcpu in self.vcpus)
         self.vcpus[vcpu] = self.variant.make_vcpu(self.vm, cpuid, self.assume)
@@ -229,7 +232,7 @@ class Machine:
             raise Misuse("a pending WRMSR takes no value")
         if value is None and target.pending_exit.kind is ExitKind.RDMSR and not error:
             raise Misuse("a pending RDMSR needs a value or an error")
-        result = target.reply(check_word(value or 0, "value"), error)
+        result = target.reply(word(value or 0, "value"), error)
         return Observation() if result is None else Observation(value=Hex(result))
 
     @operation
@@ -245,6 +248,8 @@ class Machine:
     @operation
     def get_nested_state(self, *, state: str, vcpu: int = 0) -> Observation:
         """KVM_GET_NESTED_STATE, kept under the scenario's own label."""
+        if not isinstance(state, str):
+            raise ValueError(f"state is {state!r}: not a label")
         self.saved_states[state] = self.vcpu(vcpu).save_nested()
         return Observation(ret=0)
 
@@ -280,10 +285,10 @@ class Machine:
         one_of("vmm", vmm, tuple(VMMS))
         cpuid = None if features is None else guest_cpuid(features)
         destination = resolve_host(to)
-        for vcpu in [self.running(number) for number in self.vcpus]:
-            vcpu.exit_guest()
         carried = None if msrs is None else tuple(msr_number(msr) for msr in msrs)
         plan = Plan(destination, order == "nested-first", carried, force == "keep", cpuid, VMMS[vmm])
+        for vcpu in [self.running(number) for number in self.vcpus]:
+            vcpu.exit_guest()
         self.vm, self.vcpus = migrate(self.variant, self.assume, self.vm, self.vcpus, plan)
         return Observation()
 
@@ -292,12 +297,12 @@ class Machine:
     @operation
     def rdmsr(self, *, msr: Msr, vcpu: int = 0) -> Observation:
         """The guest executes RDMSR at the level that runs now."""
-        return Observation(value=Hex(self.running(vcpu).rdmsr(msr if type(msr) is int else msr_number(msr))))
+        return Observation(value=Hex(self.running(vcpu).rdmsr(msr_number(msr))))
 
     @operation
     def wrmsr(self, *, msr: Msr, value: int, vcpu: int = 0) -> Observation:
         """The guest executes WRMSR at the level that runs now."""
-        self.running(vcpu).wrmsr(msr if type(msr) is int else msr_number(msr), check_word(value, "value"))
+        self.running(vcpu).wrmsr(msr_number(msr), word(value, "value"))
         return Observation()
 
     @operation
@@ -385,16 +390,25 @@ class Machine:
         target = self.running(vcpu)
         if target.level == 2 or target.smm:
             raise Misuse("a kernel that boots is L1, outside SMM")
+        kept = next((guest.kept for guest in self.guests.values()), 0)
+        booting, which = Kernel.from_keys(kernel), KernelCpu(cpu)
+        if self.vm.exit_reasons:
+            self.check_boot(booting, deepcopy(target), which, kept)
         recorder = WritesRecorded(target)
+        self.guests[vcpu] = boot(booting, recorder, which, kept)
+        return Observation(wrote=[[Hex(msr), Hex(value)] for msr, value in recorder.wrote])
+
+    def check_boot(self, kernel: Kernel, trial: Vcpu, cpu: KernelCpu, kept: int) -> None:
+        """Misuse if a kernel that boots so leaves to userspace on the way; the trial is a copy of the vCPU."""
         try:
-            kept = next((guest.kept for guest in self.guests.values()), 0)
-            self.guests[vcpu] = boot(Kernel.from_keys(kernel), recorder, KernelCpu(cpu), kept)
+            boot(kernel, WritesRecorded(trial), cpu, kept)
         except UserspaceExit as left:
             raise Misuse(
                 f"boot cannot go on over an exit to userspace ({left.kind.value} of {left.msr:#x}): "
                 "perform its accesses one by one"
             ) from None
-        return Observation(wrote=[[Hex(msr), Hex(value)] for msr, value in recorder.wrote])
+        except Outcome:
+            pass  # it ends so in earnest too
 
     # ---- what the host does, and what can be looked at
 
@@ -433,7 +447,7 @@ class Machine:
 
     def check_host_value(self, value: int) -> None:
         """Misuse unless the host's own kernel could write this value."""
-        if not self.host.has_spec_ctrl or not is_subset(check_word(value, "a value"), self.host.writable):
+        if not self.host.has_spec_ctrl or not is_subset(word(value, "a value"), self.host.writable):
             raise Misuse(f"this host's processor refuses {value:#x}")
 
     def observe(self, *, vcpu: int = 0) -> Observation:
@@ -502,6 +516,13 @@ class WritesRecorded:
         self.wrote.append((msr, value))
 
 
+def word(value: int, what: str) -> int:
+    """A 64-bit word that somebody gives; ValueError for anything else."""
+    if not isinstance(value, int):
+        raise ValueError(f"{what} is {value!r}: not a number")
+    return check_word(value, what)
+
+
 def one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:
     """Misuse unless ``value`` is one of ``allowed``."""
     if value not in allowed:
@@ -510,7 +531,7 @@ def one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:
 
 def msr_pairs(pairs: Pairs) -> tuple[tuple[int, int], ...]:
     """MSR-value pairs with their numbers resolved."""
-    return tuple((msr_number(msr), check_word(value, "a value")) for msr, value in pairs)
+    return tuple((msr_number(msr), word(value, "a value")) for msr, value in pairs)
 
 
 def guest_cpuid(features: Iterable[str]) -> Features:
@@ -523,7 +544,9 @@ def guest_cpuid(features: Iterable[str]) -> Features:
 
 
 def filter_range(entry: Mapping[str, Any]) -> FilterRange:
-    """One range of ``set_msr_filter``."""
+    """One range of ``set_msr_filter``; ValueError unless ``allow`` has an entry for each MSR."""
+    if len(entry["allow"]) != entry["count"]:
+        raise ValueError(f"allow has {len(entry['allow'])} entries for {entry['count']} MSRs")
     return FilterRange(
         base=msr_number(entry["base"]),
         count=entry["count"],

@@ -74,19 +74,23 @@ def read_manifest(folder: Path) -> Manifest:
     file = folder / MANIFEST
     at = At(str(file))
     try:
-        document = json.loads(file.read_text("utf-8"))
-        manifest = Manifest(document["released"], document["withdrawn"])
-        whole = document.keys() == {"released", "withdrawn"} and all(
-            entry.keys() == {"sha256", "version"} for entry in manifest.released.values())
+        document = parse(file.read_bytes(), at)
     except OSError as error:
         at.refuse(f"cannot be read: {error.strerror}")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        whole = False
-    if not at.problems and not whole:
+    if not at.problems and not _is_manifest(document):
         at.refuse('not a manifest: {"released": {ID: {"sha256", "version"}}, "withdrawn": {ID: WHY}} is wanted')
     if at.problems:
         raise Invalid(at.problems)
-    return manifest
+    return Manifest(document["released"], document["withdrawn"])
+
+
+def _is_manifest(document: Json) -> bool:
+    def words(value: Json) -> bool:
+        return isinstance(value, dict) and all(isinstance(word, str) for word in value.values())
+
+    return isinstance(document, dict) and document.keys() == {"released", "withdrawn"} and (
+        isinstance(document["released"], dict) and words(document["withdrawn"])
+        and all(words(entry) and entry.keys() == {"sha256", "version"} for entry in document["released"].values()))
 
 
 def read_set(folder: Path) -> tuple[dict[str, dict[str, Json]], list[Scenario], list[Problem]]:

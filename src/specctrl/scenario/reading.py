@@ -121,7 +121,10 @@ def scenario_files(
             _cannot_be_read("", "an empty path names nothing", problems)
             continue
         for file in _inside(Path(path), problems) if os.path.isdir(path) else [Path(path)]:
-            real = os.path.realpath(file)
+            try:
+                real = os.path.realpath(file)
+            except OSError:  # the current folder is gone
+                real = os.fspath(file)
             if real not in seen:
                 seen.add(real)
                 yield file
@@ -293,9 +296,10 @@ def _arguments(name: str, operation: Operation, value: dict[str, Json], at: At) 
     required = {key: operation.args[key] for key in operation.required()}
     optional = {key: kind for key, kind in operation.args.items() if key not in required}
     given = {key: item for key, item in value.items() if key not in ("op", "expect")}
+    before = len(at.problems)
     args = Object(name, required, optional).read(given, at)
     args = {**operation.defaults, **args}
-    if operation.more is not None and all(key in args for key in required):
+    if operation.more is not None and len(at.problems) == before:
         operation.more(args, at)
     return {key: args[key] for key in operation.args if key in args}
 

@@ -18,10 +18,9 @@ from specctrl.model.outcomes import Misuse
 from specctrl.model.parts import PARTS
 from specctrl.model.variants import VARIANTS
 from specctrl.rules import Rule, load_rules
-from specctrl.scenario import Invalid, json_schema, load
+from specctrl.scenario import Invalid, Scenario, json_schema, load
 from specctrl.scenario.format import ASSUMPTIONS, OPERATIONS, PROFILES, SCHEMA
 from specctrl.scenario.observation import Hex, Observation
-from specctrl.scenario.reading import Step
 from specctrl.scenario.running import differences, normalised, written
 from specctrl.site.changes import Changes
 
@@ -86,16 +85,16 @@ class Play:
         self, host: str | Json, variant: str = PROFILES[0], assume: Mapping[str, bool] | None = None
     ) -> None:
         self.head: Json = {"schema": SCHEMA, "id": ID, "profile": variant, "host": host, "assume": dict(assume or {})}
-        self._check({"op": "check_extension", "cap": 0})  # refuses what is no host, before there is a step
+        read = self._check({"op": "check_extension", "cap": 0})  # refuses what is no host, before there is a step
         self.variant = VARIANTS[variant]
-        self.along = Along(host, self.variant, self.head["assume"])
+        self.along = Along(read.host, self.variant, self.head["assume"])
         self.calls: list[Json] = []
         self.rows: list[Json] = []
 
     def perform(self, step: Json) -> Json:
         """Perform a step; Refused if it is none, or cannot be asked now."""
         bare = {key: value for key, value in step.items() if key != "expect"}
-        checked = self._check(step)
+        checked = self._check(step).steps[-1]
         machine = self.along.machine
         changes = Changes(by_code(), [machine.vm, *machine.vcpus.values()])
         try:
@@ -155,11 +154,11 @@ class Play:
             raise Refused("; ".join(problem.reason for problem in invalid.problems)) from None
         return made
 
-    def _check(self, step: Json) -> Step:
-        """The step, read as the last of the scenario; Refused with what is wrong with it."""
+    def _check(self, step: Json) -> Scenario:
+        """The scenario whose last step this is; Refused with what is wrong with it."""
         steps = [row["step"] for row in getattr(self, "rows", ())]
         try:
-            return load({**self.head, "steps": [*steps, step]}).steps[-1]
+            return load({**self.head, "steps": [*steps, step]})
         except Invalid as invalid:
             last = f"/steps/{len(steps)}"
             said = [(problem.pointer.removeprefix(last).strip("/"), problem.reason) for problem in invalid.problems]

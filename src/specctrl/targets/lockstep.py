@@ -162,13 +162,15 @@ class Lockstep:
         self.never: set[str] = set()
         """Operations that are chosen no more."""
 
-    def compare(self, events: int, seed: int = 0, watch: Watch = lambda _: nullcontext()) -> Iterator[int | Finding]:
-        """Compare random histories until so many events were performed.
+    def compare(
+        self, events: int, seed: int = 0, watch: Watch = lambda _: nullcontext(), first: int = 0,
+    ) -> Iterator[int | Finding]:
+        """Compare random histories, from the ``first`` on, until so many events were performed.
 
         Yields after each history how many events were compared so far; a finding ends it.
         TargetUnusable if nobody can speak to the program, or nothing of it can be compared.
         """
-        done = number = idle = 0
+        done, number, idle = 0, first, 0
         while done < events:
             with watch(number):
                 run = history(f"{seed}.{number}", min(EVENTS, events - done), self.top, sorted(self.never))

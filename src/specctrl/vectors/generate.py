@@ -1,6 +1,6 @@
 """All generated scenarios: of each transition class that an exploration reaches, and of each field of the register."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import CodeType
 
 from specctrl.evidence.collect import bound_code
@@ -12,7 +12,7 @@ from specctrl.scenario.kinds import Json
 from specctrl.scenario.published import PREFIX, digits
 from specctrl.vectors.expectations import class_of_last, classes_of, dress, with_own_bit
 from specctrl.vectors.register_fields import of_fields
-from specctrl.vectors.shortest import shortest
+from specctrl.vectors.shortest import Carried, shortest
 from specctrl.vectors.titles import reason, title
 from specctrl.vectors.transition_classes import Class
 
@@ -25,8 +25,6 @@ COMMON = frozenset(["create_vcpu", "observe", "rdmsr", "wrmsr", "get_msrs", "set
 CLOSE = 0.5
 """How close a rule must be to be named beside a closer one."""
 
-Progress = Callable[[str], None]
-
 
 def named(words: Sequence[str], why: str, origin: str, body: dict[str, Json]) -> dict[str, Json]:
     """A generated scenario: the words of its class, and digits of its content, are its id."""
@@ -38,9 +36,9 @@ def named(words: Sequence[str], why: str, origin: str, body: dict[str, Json]) ->
     return document
 
 
-def of_classes(depth: int | None = None) -> Iterator[dict[str, Json]]:
+def of_classes(depth: int | None = None, carried: Carried = map) -> Iterator[dict[str, Json]]:
     """One scenario of each transition class that an exploration reaches within so many events."""
-    for words, found in shortest(depth).items():
+    for words, found in shortest(depth, carried).items():
         steps = with_own_bit(found.host, found.setup, found.steps)
         yield named(words, reason(words), "exploration", dress(found.host, found.setup, steps))
 
@@ -104,10 +102,9 @@ def called_by_last(scenario: Scenario) -> set[CodeType]:
     return called
 
 
-def generate(written: Sequence[Scenario], progress: Progress) -> list[dict[str, Json]]:
-    """Every generated scenario; ``written`` are those written by hand."""
-    progress("exploration")
-    documents = list(of_classes())
+def generate(written: Sequence[Scenario], carried: Carried = map) -> list[dict[str, Json]]:
+    """Every generated scenario; ``written`` are those written by hand, ``carried`` explores the worlds."""
+    documents = list(of_classes(carried=carried))
     known = [scenario for scenario in written if scenario.profile == "spec" and not scenario.assume]
     name_rules(documents, known)
     return [*documents, *of_fields()]  # last: what the others are does not depend on them

@@ -7,16 +7,17 @@ from specctrl.exploration.histories import as_text
 from specctrl.scenario import read
 from specctrl.scenario.published import PREFIX, read_documents, read_manifest
 from specctrl.scenario.writing import write_whole
-from specctrl.vectors.generate import Progress, generate
+from specctrl.vectors.generate import generate
+from specctrl.vectors.shortest import Carried
 
 FOLDER = "generated"
 """The folder of generated scenarios."""
 
 
-def generated(folder: Path, progress: Progress) -> dict[str, str]:
+def generated(folder: Path, carried: Carried = map) -> dict[str, str]:
     """The text of every generated scenario, by its id; those that were released stay, generated again or not."""
     written = [scenario for scenario in read([folder]) if scenario.id.split(".")[0] != PREFIX]
-    texts = {document["id"]: as_text(document) for document in generate(written, progress)}
+    texts = {document["id"]: as_text(document) for document in generate(written, carried)}
     released = read_manifest(folder).released
     for id in read_documents(folder).keys() & released.keys():
         if id.startswith(f"{PREFIX}."):

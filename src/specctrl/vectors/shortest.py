@@ -1,6 +1,6 @@
 """The shortest history to each transition class, by exhaustive exploration of the rule code."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,30 +28,48 @@ class Found:
     steps: tuple[dict[str, Json], ...]
 
 
-def shortest(depth: int | None = None) -> dict[Class, Found]:
+Key = tuple[int, bool]
+"""What a history is compared by: its events, and whether the capability's form for one vCPU is in it."""
+Best = dict[Class, tuple[Key, Found]]
+Carried = Callable[[Callable[[tuple[World, int | None]], Best], Sequence[tuple[World, int | None]]], Iterable[Best]]
+"""What carries out some work for each shard, in order: ``map``, or processes."""
+
+
+def shortest(depth: int | None = None, carried: Carried = map) -> dict[Class, Found]:
     """The shortest history to each class, of all that have at most ``depth`` events; a pair of the VM is one.
 
-     Of two equally short ones the one that comes first stays: without the
-    capability's form for one vCPU if there is one, then in the order of the exploration.
+    Of two equally short ones the one that comes first stays: without the capability's form for one vCPU if there is
+    one, then in the order of the exploration.
     """
-    best: dict[Class, tuple[tuple[int, bool], Search, Node, Event]] = {}
-    for world in worlds(BITS, [HOSTS[name] for name in WALKED], few_pairs(BITS)):
-        search = explored(world, depth)
-        lengths: dict[Node, tuple[int, bool]] = {}
-        for node, parent in search.parents.items():
-            if parent is None:
-                lengths[node] = (int(world.pair != (0, 0)), False)
-            else:
-                before, proposed = lengths[parent[0]]
-                lengths[node] = (before + 1, proposed or parent[1].op == "enable_cap")
-            events, proposed = lengths[node]
-            if depth is not None and events >= depth:
-                continue
-            for event, found in classes_from(search, node):
-                key = (events + 1, proposed or event.op == "enable_cap")
-                if found not in best or key < best[found][0]:
-                    best[found] = (key, search, node, event)
-    return {found: _found(search, node, event) for found, (_, search, node, event) in sorted(best.items())}
+    best: Best = {}
+    tasks = [(world, depth) for world in worlds(BITS, [HOSTS[name] for name in WALKED], few_pairs(BITS))]
+    for made in carried(shortest_of, tasks):
+        for found, (key, history) in made.items():
+            if found not in best or key < best[found][0]:
+                best[found] = key, history
+    return {found: history for found, (_, history) in sorted(best.items(), key=lambda item: item[0])}
+
+
+def shortest_of(task: tuple[World, int | None]) -> Best:
+    """The same of one world."""
+    world, depth = task
+    best: dict[Class, tuple[Key, Node, Event]] = {}
+    search = explored(world, depth)
+    lengths: dict[Node, Key] = {}
+    for node, parent in search.parents.items():
+        if parent is None:
+            lengths[node] = (int(world.pair != (0, 0)), False)
+        else:
+            before, proposed = lengths[parent[0]]
+            lengths[node] = (before + 1, proposed or parent[1].op == "enable_cap")
+        events, proposed = lengths[node]
+        if depth is not None and events >= depth:
+            continue
+        for event, found in classes_from(search, node):
+            key = (events + 1, proposed or event.op == "enable_cap")
+            if found not in best or key < best[found][0]:
+                best[found] = (key, node, event)
+    return {found: (key, _found(search, node, event)) for found, (key, node, event) in best.items()}
 
 
 def explored(world: World, depth: int | None) -> Search:

@@ -1,0 +1,47 @@
+"""Processes that work for this one: no more than the machine can bear, and none that outlives it."""
+
+import ctypes
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context
+
+MOST = max(8, 2 * (os.cpu_count() or 1))
+"""So many may be asked for."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with(parent: int) -> None:
+    """Let this process end as soon as its parent does, however that ends (Linux's PR_SET_PDEATHSIG).
+
+    ^C is the parent's affair: it ends this one.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)  # it had ended before
+
+
+@contextmanager
+def workers(jobs: int, how: str) -> Iterator[ProcessPoolExecutor]:
+    """So many processes, as copies of this one or anew; if the block does not end well, they end at once.
+
+    >>> with workers(1, "fork") as pool:
+    ...     pool.submit(len, "abc").result()
+    3
+    """
+    before = active_children()
+    pool = ProcessPoolExecutor(jobs, get_context(how), end_with, (os.getpid(),))
+    try:
+        yield pool
+    except BaseException:
+        for worker in active_children():
+            if worker not in before:
+                worker.kill()
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
+    pool.shutdown()
