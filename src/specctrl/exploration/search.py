@@ -8,10 +8,9 @@ VM exit is watched.  The first history that violates a property is a shortest on
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
-from itertools import repeat
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from specctrl.exploration.events import (
     REFUSED,
@@ -55,6 +54,9 @@ from specctrl.model.registers import (
 )
 from specctrl.model.vmm.migration import Plan, migrate
 from specctrl.model.vmm.vmms import STATE_MSRS
+
+if TYPE_CHECKING:
+    from specctrl.shards import Workers
 
 BITS = {"IBRS": IBRS, "STIBP": STIBP, "SSBD": SSBD, "RRSBA_DIS_S": RRSBA_DIS_S, "BHI_DIS_S": BHI_DIS_S}
 """The bits that can be explored, by name."""
@@ -352,33 +354,45 @@ def search(
     return of_world(variant, world, bits, depth).run(progress)
 
 
+Work = Callable[[Variant, World, int, int | None, Progress | None], Exploration]
+"""What explores one world: :func:`search`, or its compiled form."""
+
+
 def explore(
     variant: Variant,
     tasks: Sequence[World],
     bits: int,
     depth: int | None = None,
-    jobs: int = 1,
+    workers: "Workers | None" = None,
     progress: Progress | None = None,
+    work: Work = search,
+    kept: Path | None = None,
 ) -> Exploration:
-    """Explore worlds of a variant, in ``jobs`` processes; ``progress`` is told of states and transitions."""
+    """Explore worlds of a variant, each a shard, in this process or by ``workers``.
+
+    ``progress`` is told of states and transitions; what is done stays in the folder ``kept`` until all is.
+    """
     total = Exploration()
-    if jobs == 1:
+
+    def told(states: int, transitions: int) -> None:
+        if progress is not None:
+            progress(total.states + states, total.transitions + transitions)
+
+    if workers is None or not (workers.scheduler or workers.processes(len(tasks)) > 1):
         for world in tasks:
-
-            def told(states: int, transitions: int) -> None:
-                if progress is not None:
-                    progress(total.states + states, total.transitions + transitions)
-
-            total.add(search(variant, world, bits, depth, told))
+            total.add(work(variant, world, bits, depth, told))
         return total
-    from specctrl.processes import workers  # not where a browser would load it
+    from specctrl.shards import carry_out  # not where a browser would load it
 
-    with workers(jobs, "fork") as pool:
-        for found in pool.map(search, repeat(variant), tasks, repeat(bits), repeat(depth)):
-            total.add(found)
-            if progress is not None:
-                progress(total.states, total.transitions)
+    for found in carry_out(_explored, [(work, variant, world, bits, depth) for world in tasks], workers, kept):
+        total.add(found)
+        told(0, 0)
     return total
+
+
+def _explored(shard: tuple[Work, Variant, World, int, int | None]) -> Exploration:
+    work, variant, world, bits, depth = shard
+    return work(variant, world, bits, depth, None)
 
 
 MANIFEST = Path(__file__).with_name("explored.json")
