@@ -28,6 +28,7 @@ from specctrl.exploration.search import (
     worlds,
 )
 from specctrl.exploration.snapshot import ALL_FIELDS, CONSTANT, FIELDS, POISON, forget, put, take
+from specctrl.exploration.spread import explore_spread
 from specctrl.model.contract import Contract
 from specctrl.model.kvm.state import Loaded, VcpuState
 from specctrl.model.kvm.variant import SPEC, Assumptions, Variant
@@ -144,7 +145,8 @@ def again(entry: dict) -> Exploration:
     tasks = worlds(bits, hosts, PAIRS[entry["pairs"]](bits))
     jobs = 2 if len(entry["bits"]) > 2 else 1
     work = compiled_search if len(entry["bits"]) > 3 else search
-    return explore(VARIANTS[entry["variant"]], tasks, bits, entry["depth"], Workers(jobs, method="fork"), work=work)
+    workers = Workers(jobs, method="fork")
+    return explore_spread(VARIANTS[entry["variant"]], tasks, bits, entry["depth"], workers, work=work)
 
 
 class TestWhatIsFound:
@@ -178,7 +180,7 @@ class TestWhatIsFound:
         told = []
         alone = explore(variant, tasks, TWO, depth=2, progress=lambda *figures: told.append(figures))
         pool = Workers(2, oversubscribe=True, method="fork")
-        two = explore(variant, tasks, TWO, 2, pool, progress=lambda *figures: told.append(figures))
+        two = explore_spread(variant, tasks, TWO, 2, pool, progress=lambda *figures: told.append(figures))
         assert alone == two  # histories and all
         assert (alone.states, alone.transitions) == told[-1]
 

@@ -19,7 +19,6 @@ from specctrl.exploration.search import (
     Work,
     all_pairs,
     bits_of,
-    explore,
     few_pairs,
     search,
     worlds,
@@ -79,10 +78,11 @@ def explore_command(options: argparse.Namespace) -> int:
     tasks = worlds(bits, hosts, PAIRS[options.pairs](bits))
     bar = Bar(sys.stderr)
     variant, work = VARIANTS[options.variant], chosen(options.compiled)
+    from specctrl.exploration.spread import explore_spread  # not where a browser would load it
     from specctrl.shards import ShardError
 
     try:
-        found = explore(
+        found = explore_spread(
             variant, tasks, bits, options.depth, workers_of(options, "fork"), bar, work, kept_results("explore"))
     except ShardError as error:
         print(f"specctrl: {error}", file=sys.stderr)

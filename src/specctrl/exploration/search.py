@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from specctrl.exploration.events import (
     REFUSED,
@@ -54,9 +54,6 @@ from specctrl.model.registers import (
 )
 from specctrl.model.vmm.migration import Plan, migrate
 from specctrl.model.vmm.vmms import STATE_MSRS
-
-if TYPE_CHECKING:
-    from specctrl.shards import Workers
 
 BITS = {"IBRS": IBRS, "STIBP": STIBP, "SSBD": SSBD, "RRSBA_DIS_S": RRSBA_DIS_S, "BHI_DIS_S": BHI_DIS_S}
 """The bits that can be explored, by name."""
@@ -363,36 +360,19 @@ def explore(
     tasks: Sequence[World],
     bits: int,
     depth: int | None = None,
-    workers: "Workers | None" = None,
     progress: Progress | None = None,
     work: Work = search,
-    kept: Path | None = None,
 ) -> Exploration:
-    """Explore worlds of a variant, each a shard, in this process or by ``workers``.
-
-    ``progress`` is told of states and transitions; what is done stays in the folder ``kept`` until all is.
-    """
+    """Explore worlds of a variant, one after the other; ``progress`` is told of states and transitions."""
     total = Exploration()
 
     def told(states: int, transitions: int) -> None:
         if progress is not None:
             progress(total.states + states, total.transitions + transitions)
 
-    if workers is None or not (workers.scheduler or workers.processes(len(tasks)) > 1):
-        for world in tasks:
-            total.add(work(variant, world, bits, depth, told))
-        return total
-    from specctrl.shards import carry_out  # not where a browser would load it
-
-    for found in carry_out(_explored, [(work, variant, world, bits, depth) for world in tasks], workers, kept):
-        total.add(found)
-        told(0, 0)
+    for world in tasks:
+        total.add(work(variant, world, bits, depth, told))
     return total
-
-
-def _explored(shard: tuple[Work, Variant, World, int, int | None]) -> Exploration:
-    work, variant, world, bits, depth = shard
-    return work(variant, world, bits, depth, None)
 
 
 MANIFEST = Path(__file__).with_name("explored.json")
