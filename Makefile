@@ -54,6 +54,7 @@ serve: $(VENV)/serve ## serve the site on 127.0.0.1 (PORT=8000); build again and
 
 bench: $(STAMP) ## measure, and print the figures
 	$(BIN)/python bench/bench.py
+	$(BIN)/python bench/explorers.py
 	$(BIN)/python bench/kvm_exits.py
 	$(BIN)/python bench/in_browser.py
 
