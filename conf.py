@@ -58,7 +58,7 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 copybutton_line_continuation_character = "\\"
 reading_unconverted = [  # pages whose order specctrl.site.reading does not check yet; to be empty
-    "index", "spec/cli", "spec/playground",
+    "index",
 ]
 page_runner = True  # code runs in the page, where npm can fetch Pyodide
 rule_evidence = True  # a MUST that no example and no scenario shows is a warning, so an error
