@@ -46,9 +46,11 @@ def add_vectors(commands: Any) -> None:
     listing.add_argument("--json", action="store_true", help="print the index of those scenarios as JSON")
     new = parts.add_parser("new", help="write a skeleton", description="Write a skeleton.")
     new.add_argument("id", metavar="ID", help="the id, which names the file too")
-    release = parts.add_parser("release", help="enter everything new into RELEASED.json", description="Enter everything new into RELEASED.json.")
+    release = parts.add_parser(
+        "release", help="enter everything new into RELEASED.json", description="Enter everything new into RELEASED.json.")
     release.add_argument("version", metavar="VERSION", help="the version, as 0.1.0")
-    generate = parts.add_parser("generate", help="make the generated scenarios again", description="Make the generated scenarios again.")
+    generate = parts.add_parser(
+        "generate", help="make the generated scenarios again", description="Make the generated scenarios again.")
     generate.add_argument("--check", action="store_true", help="change nothing; say what would change")
     add_workers(generate)
 
