@@ -40,15 +40,17 @@ def add_vectors(commands: Any) -> None:
     parser = command(commands, "vectors", vectors_command, "check, list and extend the published scenarios", EPILOG)
     parser.add_argument("--folder", type=Path, metavar="DIR", help="another set than this project's own")
     parts = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
-    parts.add_parser("check", help="check files and ids")
-    listing = parts.add_parser("list", help="list scenarios")
+    parts.add_parser("check", help="check files and ids", description="Check files and ids.")
+    listing = parts.add_parser("list", help="list scenarios", description="List scenarios.")
     add_selection(listing)
     listing.add_argument("--json", action="store_true", help="print the index of those scenarios as JSON")
-    new = parts.add_parser("new", help="write a skeleton")
+    new = parts.add_parser("new", help="write a skeleton", description="Write a skeleton.")
     new.add_argument("id", metavar="ID", help="the id, which names the file too")
-    release = parts.add_parser("release", help="enter everything new into RELEASED.json")
+    release = parts.add_parser(
+        "release", help="enter everything new into RELEASED.json", description="Enter everything new into RELEASED.json.")
     release.add_argument("version", metavar="VERSION", help="the version, as 0.1.0")
-    generate = parts.add_parser("generate", help="make the generated scenarios again")
+    generate = parts.add_parser(
+        "generate", help="make the generated scenarios again", description="Make the generated scenarios again.")
     generate.add_argument("--check", action="store_true", help="change nothing; say what would change")
     add_workers(generate)
 

@@ -44,6 +44,8 @@ class CommandsDirective(SphinxDirective):
         section += nodes.paragraph("", said)
         with patch.dict(os.environ, COLUMNS=COLUMNS):
             text = command.format_help().rstrip()
+        if command.description:
+            section += nodes.paragraph("", command.description)
         section += nodes.literal_block(text, text, language="text")
         self.set_source_info(section)
         return section
