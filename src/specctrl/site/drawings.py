@@ -142,7 +142,8 @@ def _table(drawn: Sequence[Row], states: Sequence[Row], lanes: Sequence[Lane], f
     body = _lane("runs", "", runs)
     for label, whose, values, bad in lanes:
         body += _lane(label, whose, _cells(values, bad, first, last))
-    return (f'<table class="spec-history" style="--steps:{last - first}"><thead><tr><td></td>{heads}</tr></thead>'
+    twice = " twice" if any(label.endswith("as specified") for label, *_ in lanes) else ""
+    return (f'<table class="spec-history{twice}" style="--steps:{last - first}"><thead><tr><td></td>{heads}</tr></thead>'
             f"<tbody>{body}</tbody></table>")
 
 
