@@ -143,8 +143,8 @@ def _table(drawn: Sequence[Row], states: Sequence[Row], lanes: Sequence[Lane], f
     for label, whose, values, bad in lanes:
         body += _lane(label, whose, _cells(values, bad, first, last))
     twice = " twice" if any(label.endswith("as specified") for label, *_ in lanes) else ""
-    return (f'<table class="spec-history{twice}" style="--steps:{last - first}"><thead><tr><td></td>{heads}</tr></thead>'
-            f"<tbody>{body}</tbody></table>")
+    return (f'<table class="spec-history{twice}" style="--steps:{last - first}">'
+            f"<thead><tr><td></td>{heads}</tr></thead><tbody>{body}</tbody></table>")
 
 
 def _head(row: Row) -> str:
