@@ -47,7 +47,8 @@ def add_vectors(commands: Any) -> None:
     new = parts.add_parser("new", help="write a skeleton", description="Write a skeleton.")
     new.add_argument("id", metavar="ID", help="the id, which names the file too")
     release = parts.add_parser(
-        "release", help="enter everything new into RELEASED.json", description="Enter everything new into RELEASED.json.")
+        "release", help="enter everything new into RELEASED.json",
+        description="Enter everything new into RELEASED.json.")
     release.add_argument("version", metavar="VERSION", help="the version, as 0.1.0")
     generate = parts.add_parser(
         "generate", help="make the generated scenarios again", description="Make the generated scenarios again.")
