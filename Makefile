@@ -48,12 +48,13 @@ browser-test: html $(VENV)/browser ## every page in Chromium: requests, contrast
 
 serve: $(VENV)/serve ## serve the site on 127.0.0.1 (PORT=8000); build again and reload when a file changes
 	$(BIN)/sphinx-autobuild --host 127.0.0.1 --port $(PORT) --watch src --watch vectors \
-		--re-ignore '/(\.[^/]+|_build|__pycache__|bench|browser|tests)(/|$$)' \
+		--re-ignore '^$(CURDIR)/(\.|_build|bench|browser|tests)' --re-ignore '__pycache__' \
 		-b html -q -n -j $(JOBS) -D page_policy=0 -D rule_evidence=0 -D docstring_prompts=0 \
 		-d _build/doctrees-serve . _build/serve
 
 bench: $(STAMP) ## measure, and print the figures
 	$(BIN)/python bench/bench.py
+	$(BIN)/python bench/explorers.py
 	$(BIN)/python bench/kvm_exits.py
 	$(BIN)/python bench/in_browser.py
 

@@ -57,9 +57,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 copybutton_line_continuation_character = "\\"
-reading_unconverted = [  # pages whose order specctrl.site.reading does not check yet; to be empty
-    "index",
-]
+reading_unconverted = []  # pages whose order specctrl.site.reading need not check: none
 page_runner = True  # code runs in the page, where npm can fetch Pyodide
 rule_evidence = True  # a MUST that no example and no scenario shows is a warning, so an error
 source_modules = [  # every public function, class and method of these stands in a chapter

@@ -23,6 +23,7 @@ from specctrl.evidence.mutation_table import (
     figures,
     noticed_by,
     one_of_each,
+    pair_noticed_by,
     plant_all,
     refute,
     refuted,
@@ -30,6 +31,7 @@ from specctrl.evidence.mutation_table import (
     survivors,
 )
 from specctrl.evidence.notices import EVERY
+from specctrl.evidence.score import KINDS, levels_of
 from specctrl.proof.theorems import THEOREMS
 from specctrl.shards import Workers
 
@@ -84,12 +86,13 @@ class TestTable:
         key, new = "words:merge:swap-bits:1", "words:merge:drop-complement:1"
         nothing = dict.fromkeys(EVERY)
         table = {"mutants": {key: nothing, "gone": {"vectors": "x"}}, "proofs": {key: None, "lost": "c"},
-                 "theorems": {"c": "lost"}, "survivors": {"gone": "y"}}
+                 "theorems": {"c": "lost"}, "reached": {}, "unseen": {"gone": "y"}, "pairs": {"a + b": None}}
         assert [
             f"{new}: not in the table; run specctrl mutants --all",
             "gone: in the table, but no mutant of the code",
-            f"{key}: survives without an explanation",
-            "gone: explained, but noticed",
+            f"{key}: noticed by no scenario, without an explanation",
+            "gone: explained, but noticed by a scenario",
+            "a + b: two that no scenario notices together",
             "lost: shown to theorems, but none is linked to the function",
             f"{new}: not shown to the theorems; run specctrl mutants --proofs",
             "c: refutes no mutant",
@@ -105,7 +108,7 @@ class TestTable:
 
     def test_what_no_theorem_refutes_is_noticed_otherwise_or_explained(self):
         missed = {key for key, claim in TABLE["proofs"].items() if not claim}
-        assert set() == {key for key in missed if not any(TABLE["mutants"][key].values())} - set(TABLE["survivors"])
+        assert set() == {key for key in missed if not any(TABLE["mutants"][key].values())} - set(TABLE["unseen"])
 
 
 def kinds_that_notice(said):
@@ -116,6 +119,26 @@ def kinds_that_notice(said):
 def red(key, kind):
     """Pages that fail of any code."""
     return "index" if kind == "pages" else None
+
+
+class TestScore:
+    def test_a_mutant_is_of_the_level_of_its_function_a_field_of_its_records_and_a_constant_of_its_modules(self):
+        known = {"processor:Vmcs.write_intercepted": "force", "processor:LogicalProcessor.rdmsr": "processor",
+                 "kvm.filters:is_x2apic": "kvm-abi"}
+        keys = {"processor:LogicalProcessor.rdmsr:never:1": "processor", "processor:Vmcs:flip:1": "force",
+                "kvm.filters:MAX_RANGES:boundary:1": "kvm-abi", "contract:Contract:flip:1": None}
+        assert {key: level for key, level in keys.items() if level} == levels_of([MUTANTS[key] for key in keys], known)
+
+    def test_what_a_scenario_of_this_set_executes_is_reached(self):
+        assert ("processor", "nested") == (TABLE["reached"]["words:merge"],
+                                           TABLE["reached"]["kvm.nested:VcpuNested.nested_enter"])
+        assert "guest:enter_kernel" not in TABLE["reached"]
+
+    def test_every_reason_is_of_a_kind(self):
+        assert set() == {why.split(":")[0] for why in TABLE["unseen"].values()} - set(KINDS)
+
+    def test_a_pair_of_which_one_alone_is_noticed_is_noticed(self):
+        assert pair_noticed_by(("words:merge:swap-bits:1", "kvm.vcpu:Vcpu.rsm:delete:7"))
 
 
 class TestRun:
@@ -189,7 +212,7 @@ class TestCommand:
         monkeypatch.setattr("specctrl.evidence.mutation_table.store", lambda *table: written.append(table))
         main(["mutants", "--only", "words:overlay"])
         assert [key for key in MUTANTS if key.startswith("words:overlay")] == ran
-        ((found, proofs, _),) = written
+        ((found, proofs, _, _),) = written
         assert [key for key in MUTANTS if key in theorems_of()] == list(proofs)
         assert list(MUTANTS) == list(found)
         assert [key for key in found if found[key] != TABLE["mutants"][key]] == ran

@@ -2,33 +2,36 @@
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from specctrl.cli.command import JOBS, at_least, command
+from specctrl.cli.command import at_least, command
+from specctrl.cli.workers import add_workers, kept_results, workers_of
+from specctrl.exploration.events import Pair
 from specctrl.exploration.histories import Exploration, spelt
 from specctrl.exploration.properties import PROPERTIES
 from specctrl.exploration.search import (
     BITS,
     DEFAULT_BITS,
     HOSTS,
+    Work,
     all_pairs,
     bits_of,
-    explore,
     few_pairs,
+    search,
     worlds,
 )
 from specctrl.model.variants import VARIANTS
 
-PAIRS = {"all": all_pairs, "few": few_pairs}
+PAIRS: dict[str, Callable[[int], list[Pair]]] = {"all": all_pairs, "few": few_pairs, "none": lambda _: [(0, 0)]}
 
 EPILOG = """\
 The rule code itself runs, breadth first, from every host and every pair of userspace, in step with
 the contract.  Pairs of mask and value: "few" are none, the lowest bit forced to 0, the highest
-forced to 1, both, and a masked reserved bit; "all" are all over the bits, and the reserved one.
+forced to 1, both, and a masked reserved bit; "all" are all over the bits, and the reserved one;
+"none" is none.
 
 --compiled makes, from the rule code, what each step does to every state, compiles it and searches
 with that: the same states and histories, many times as fast once it is made, which takes a
@@ -59,8 +62,7 @@ def add_explore(commands: Any) -> None:
     parser.add_argument("--host", action="append", choices=list(HOSTS), metavar="HOST", dest="hosts",
                         help=f"one of: {'; '.join(HOSTS)}; may be repeated; default: all")
     parser.add_argument("--depth", type=at_least(1), metavar="N", help="stop after histories of N events")
-    parser.add_argument("--jobs", type=JOBS, default=1, metavar="N",
-                        help="processes, at most one for each core; default: 1")
+    add_workers(parser)
     parser.add_argument("--compiled", action="store_true", help="search with compiled steps")
     parser.add_argument("--json", action="store_true", help="print figures and histories as JSON")
 
@@ -75,9 +77,18 @@ def explore_command(options: argparse.Namespace) -> int:
     hosts = None if options.hosts is None else [HOSTS[name] for name in options.hosts]
     tasks = worlds(bits, hosts, PAIRS[options.pairs](bits))
     bar = Bar(sys.stderr)
-    jobs = min(options.jobs, len(tasks), os.cpu_count() or 1)
-    found = chosen(options.compiled)(VARIANTS[options.variant], tasks, bits, options.depth, jobs, bar)
-    bar.close()
+    variant, work = VARIANTS[options.variant], chosen(options.compiled)
+    from specctrl.exploration.spread import explore_spread  # not where a browser would load it
+    from specctrl.shards import ShardError
+
+    try:
+        found = explore_spread(
+            variant, tasks, bits, options.depth, workers_of(options, "fork"), bar, work, kept_results("explore"))
+    except ShardError as error:
+        print(f"specctrl: {error}", file=sys.stderr)
+        return 2
+    finally:
+        bar.close()
     if options.json:
         print(json.dumps({**found.figures(), "histories": _histories(found)}, indent=1))
     else:
@@ -85,22 +96,22 @@ def explore_command(options: argparse.Namespace) -> int:
     return 1 if found.violations else 0
 
 
-def chosen(compiled: bool) -> Callable[..., Exploration]:
+def chosen(compiled: bool) -> Work:
     """How to explore: with compiled steps, if that is asked for and can be done here."""
     if not compiled:
-        return explore
+        return search
     try:
-        from specctrl.exploration.compiled.explorer import explore as explore_compiled
+        from specctrl.exploration.compiled.explorer import search as compiled_search
         from specctrl.targets.c import CannotBuild, compiler
 
         compiler()
     except ImportError as missing:
         print(f"specctrl: not compiled, the rule code runs: {missing.name} is not installed", file=sys.stderr)
-        return explore
+        return search
     except CannotBuild as missing:
         print(f"specctrl: not compiled, the rule code runs: {missing}", file=sys.stderr)
-        return explore
-    return explore_compiled
+        return search
+    return compiled_search
 
 
 class Bar:

@@ -4,6 +4,7 @@ import argparse
 import errno
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -21,7 +22,6 @@ from specctrl.cli.processor import add_processor
 from specctrl.cli.prove import add_prove
 from specctrl.cli.reference import add_reference
 from specctrl.cli.run import add_run
-from specctrl.cli.script import INTERRUPTED
 from specctrl.cli.vectors import add_vectors
 
 USAGE = 2
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"specctrl: {what}{error.strerror or error}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return 128 + signal.SIGINT
     return status
 
 

@@ -7,8 +7,6 @@ import signal
 import sys
 from typing import NoReturn
 
-INTERRUPTED = 128 + signal.SIGINT
-
 
 def script() -> NoReturn:
     """Leave with the status of :func:`specctrl.cli.main.main`, or with 128 and the number of the signal."""
@@ -19,7 +17,7 @@ def script() -> NoReturn:
 
         status = main()
     except KeyboardInterrupt:
-        status = INTERRUPTED
+        status = 128 + signal.SIGINT
     sys.exit(status)
 
 

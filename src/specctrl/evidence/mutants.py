@@ -5,12 +5,10 @@ a line.  So the names change exactly when the code does.
 """
 
 import ast
-import copy
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,7 @@ NO_RULES = {
 }
 """The modules of the model without code that carries out rules, each with the reason."""
 TABLE = Path(__file__).with_name("mutants.json")
-"""What noticed each mutant, which theorem refutes it, and why each survivor survives."""
+"""What noticed each mutant, which theorem refutes it, and why no scenario notices those that none notices."""
 
 OPERATORS = {
     "swap-bits": "`&` and `|` exchanged",
@@ -42,9 +40,6 @@ OPERATORS = {
     "boundary": "a limit off by one, in a comparison or in a constant",
     "swap-name": "another host, VM or vCPU of the same function consulted",
     "first-vmcs": "vmcs01 instead of the loaded VMCS",
-    "later": "a change of state, or a call, made only after the next statement",
-    "at-level-1": "a change of state made only if L1 is loaded",
-    "with-control": "a change of state made only on a host with the control",
 }
 """Each way to change code."""
 
@@ -69,10 +64,6 @@ _PAIRS: dict[str, tuple[tuple[str, str], ...]] = {
 _NAMES = {"source": "target", "target": "source", "vm": "new_vm", "new_vm": "vm", "vcpus": "new_vcpus",
           "new_vcpus": "vcpus", "destination": "source"}
 """Names of one function that stand for two of a kind, on either side of a move."""
-_VCPU_MODULES = ("kvm.entry", "kvm.msrs", "kvm.nested", "kvm.vcpu")
-_IN_ORDER = (*_VCPU_MODULES, "kvm.vm", "vmm.migration")
-"""Modules whose statements' order is asked about; elsewhere a function computes, and keeps no state."""
-_ONE_PATH = {"at-level-1": "self.level == 1", "with-control": "self.cpu.has_control"}
 
 
 def _partners(module: str) -> dict[str, str]:
@@ -122,8 +113,6 @@ def _places(node: ast.AST, where: str, module: str, local: frozenset[str] = froz
     if isinstance(node, ast.FunctionDef):
         local = frozenset(each.id for each in ast.walk(node) if isinstance(each, ast.Name)
                           and isinstance(each.ctx, ast.Store)) | {each.arg for each in node.args.args}
-    if module in _IN_ORDER and where:
-        yield from ((where, "later", node, new) for new in _reordered(node))
     for child in children:
         enum_member = isinstance(node, ast.ClassDef) and isinstance(child, ast.Assign)
         if not enum_member and child is not getattr(node, "annotation", None):
@@ -144,7 +133,7 @@ def _off_by_one(limit: ast.expr) -> list[ast.expr]:
 
 
 def _state_changes(node: ast.AST, module: str, local: frozenset[str]) -> Iterator[tuple[str, ast.AST]]:
-    """Changes of where state is kept: a limit, another of two of a kind, one path instead of all."""
+    """Changes of what is consulted: a limit off by one, another of two of a kind."""
     match node:
         case ast.Compare(left, ops, comparators):
             for at, op in enumerate(ops):
@@ -155,39 +144,6 @@ def _state_changes(node: ast.AST, module: str, local: frozenset[str]) -> Iterato
             yield "swap-name", ast.Name(_NAMES[name], ast.Load())
         case ast.Attribute(ast.Name("self") as owner, "vmcs", ast.Load()):
             yield "first-vmcs", ast.Attribute(owner, "vmcs01", ast.Load())
-        case ast.Assign([ast.Attribute(ast.Name("self"))]) if module in _VCPU_MODULES:
-            for operator, condition in _ONE_PATH.items():
-                yield operator, ast.If(ast.parse(condition, mode="eval").body, [node], [])
-
-
-def _reordered(node: ast.AST) -> Iterator[ast.AST]:
-    """A block with a change of state, or a call, made after the next statement; not where both are assignments."""
-    body = getattr(node, "body", None)
-    if not isinstance(body, list) or isinstance(node, ast.ClassDef):
-        return
-    for at, (first, second) in enumerate(pairwise(body)):
-        match first, second:
-            case ((ast.Expr(ast.Call()), ast.Assign([ast.Attribute()]))
-                  | (ast.Expr(ast.Call()) | ast.Assign([ast.Attribute()]),
-                     ast.Expr() | ast.If() | ast.For() | ast.Try())):
-                other = copy.copy(node)
-                other.body = [*body[:at], second, first, *body[at + 2:]]  # type: ignore[attr-defined]  # as it has one
-                yield other
-
-
-def _shown(old: ast.AST, new: ast.AST) -> tuple[str, str]:
-    """What a change replaces and by what, each in one line."""
-    blocks = [getattr(node, "body", None) for node in (old, new)]
-    if type(old) is type(new) and isinstance(blocks[0], list) and blocks[0] != blocks[1]:
-        first, second = [_line(each) for each, other in zip(*blocks, strict=True) if each is not other]
-        return f"{first}; {second}", f"{second}; {first}"
-    return _line(old), _line(new)
-
-
-def _line(node: ast.AST) -> str:
-    """The first line of a node; of a condition that was put around one statement, both."""
-    lines = ast.unparse(node).split("\n")
-    return " ".join(line.strip() for line in lines) if isinstance(node, ast.If) and len(lines) == 2 else lines[0]
 
 
 def _changes(node: ast.AST, partners: dict[str, str]) -> Iterator[tuple[str, ast.AST]]:
@@ -239,7 +195,7 @@ def _changes_of(module: str) -> dict[str, tuple[ast.AST, str, ast.AST, ast.AST]]
 def mutants_of(module: str) -> Iterator[Mutant]:
     """Every mutant of a module."""
     for key, (_, operator, old, new) in _changes_of(module).items():
-        before, after = _shown(old, new)
+        before, after = (ast.unparse(node).split("\n")[0] for node in (old, new))
         yield Mutant(key, module, operator, before, after)
 
 
@@ -266,7 +222,7 @@ def source_of(module: str) -> Path:
 
 
 def stored() -> dict[str, Any]:
-    """The table of what noticed each mutant: ``mutants``, ``proofs``, ``theorems`` and ``survivors``."""
+    """The table of what noticed each mutant: ``mutants``, ``proofs``, ``theorems``, ``reached``, ``unseen``, pairs."""
     table: dict[str, Any] = json.loads(TABLE.read_text("utf-8"))
     return table
 

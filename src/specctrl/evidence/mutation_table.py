@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from specctrl.evidence.links import theorems_of
-from specctrl.evidence.mutants import TABLE, stored
+from specctrl.evidence.mutants import TABLE, all_mutants, spread, stored
 from specctrl.evidence.notices import EVERY, REST, scenarios
-from specctrl.evidence.planted import on_mutant, planters
+from specctrl.evidence.planted import functions, on_mutant, on_mutants, planters
+from specctrl.evidence.score import SCENARIOS, levels_of, reached, unseen
 from specctrl.model.kvm.variant import SPEC
 from specctrl.proof.prove import prove
 from specctrl.proof.theorems import THEOREMS
@@ -102,14 +103,54 @@ def one_of_each(proofs: dict[str, str | None], known: dict[str, str]) -> dict[st
     return {name: caught[name] for name in THEOREMS}
 
 
+# ---- two at once
+
+PAIRS = 120
+"""Pairs of mutants that are planted together: a sample."""
+
+
+def pairs_of(table: dict[str, Any]) -> list[tuple[str, str]]:
+    """The pairs that are planted: each mutant is of a level and noticed by a scenario when it is alone.
+
+    Evenly spread over the table; the two are of different functions.
+    """
+    levels = levels_of(all_mutants().values(), table["reached"])
+    fit = [key for key, said in table["mutants"].items()
+           if key in levels and key in functions() and any(said[kind] for kind in SCENARIOS)]
+    chosen = spread(fit, 2 * PAIRS)
+    half = len(chosen) // 2
+    # the second half in another order, so that the two are of any two modules
+    return [(first, chosen[half + 7 * at % half]) for at, first in enumerate(chosen[:half])
+            if functions()[first] is not functions()[chosen[half + 7 * at % half]]]
+
+
+def pair_noticed_by(pair: tuple[str, str]) -> Any:
+    """A scenario that notices two mutants planted together; None if all pass."""
+
+    def ask() -> str | None:
+        return import_module("specctrl.evidence.notices").first_scenario()  # type: ignore[no-any-return]
+
+    said = on_mutants([all_mutants()[key] for key in pair], lambda: [ask()], LIMIT)
+    return "does not end, or stops" if said is None else said[0]
+
+
 # ---- the stored table
 
 
 def store(found: dict[str, Any], proofs: dict[str, Any], theorems: dict[str, str]) -> None:
-    """Store the results of a full run; what was written about those that survive again is kept."""
-    why = stored()["survivors"] if TABLE.is_file() else {}
-    table = {"mutants": found, "proofs": proofs, "theorems": theorems,
-             "survivors": {key: why.get(key, "") for key in survivors(found)}}
+    """Store the results of a full run; what was written about those that no scenario notices again is kept.
+
+    The pairs are planted anew.
+    """
+    before = stored() if TABLE.is_file() else {}
+    table = {"mutants": found, "proofs": proofs, "theorems": theorems, "reached": reached()}
+    table["unseen"] = {key: before.get("unseen", {}).get(key, "") for key in unseen(table)}
+    table["pairs"] = {" + ".join(pair): pair_noticed_by(pair) for pair in pairs_of(table)}
+    write(table)
+
+
+def write(table: dict[str, Any]) -> None:
+    """Write the table, one line for each entry."""
     parts = []
     for name, entries in table.items():
         lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(entry)}" for key, entry in entries.items())
@@ -138,12 +179,14 @@ def complaints(table: dict[str, Any], keys: Iterable[str]) -> list[str]:
     keys = list(keys)
     known, now = set(table["mutants"]), set(keys)
     linked = {key for key in keys if key in theorems_of()}
-    alive = set(survivors(table["mutants"]))
+    hidden = set(unseen(table))
     return [
         *(f"{key}: not in the table; run specctrl mutants --all" for key in sorted(now - known)),
         *(f"{key}: in the table, but no mutant of the code" for key in sorted(known - now)),
-        *(f"{key}: survives without an explanation" for key in sorted(alive) if not table["survivors"].get(key)),
-        *(f"{key}: explained, but noticed" for key in sorted(set(table["survivors"]) - alive)),
+        *(f"{key}: noticed by no scenario, without an explanation"
+          for key in sorted(hidden) if not table["unseen"].get(key)),
+        *(f"{key}: explained, but noticed by a scenario" for key in sorted(set(table["unseen"]) - hidden)),
+        *(f"{pair}: two that no scenario notices together" for pair, said in table["pairs"].items() if not said),
         *(f"{key}: shown to theorems, but none is linked to the function"
           for key in sorted(set(table["proofs"]) - linked)),
         *(f"{key}: not shown to the theorems; run specctrl mutants --proofs"

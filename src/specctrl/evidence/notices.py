@@ -32,6 +32,18 @@ def _vectors(kind: str) -> Any:
     return min((each.id for each in chosen if run_one(each, target).status != PASS), default=None)
 
 
+def first_scenario() -> str | None:
+    """The first scenario that fails, or that the code does not survive, of all that are published."""
+    target = EmulatorTarget("spec")
+    for each in scenarios():
+        try:
+            if run_one(each, target).status != PASS:
+                return each.id
+        except Exception:
+            return each.id
+    return None
+
+
 def _pages() -> Any:
     pages = [ROOT / "index.md", *sorted((ROOT / "spec").glob("*.md"))]
     return next((page.stem for page in pages if page.stem not in NOT_RUN and failures(page)), None)

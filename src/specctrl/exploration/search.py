@@ -8,7 +8,6 @@ VM exit is watched.  The first history that violates a property is a shortest on
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
-from itertools import repeat
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -352,32 +351,27 @@ def search(
     return of_world(variant, world, bits, depth).run(progress)
 
 
+Work = Callable[[Variant, World, int, int | None, Progress | None], Exploration]
+"""What explores one world: :func:`search`, or its compiled form."""
+
+
 def explore(
     variant: Variant,
     tasks: Sequence[World],
     bits: int,
     depth: int | None = None,
-    jobs: int = 1,
     progress: Progress | None = None,
+    work: Work = search,
 ) -> Exploration:
-    """Explore worlds of a variant, in ``jobs`` processes; ``progress`` is told of states and transitions."""
+    """Explore worlds of a variant, one after the other; ``progress`` is told of states and transitions."""
     total = Exploration()
-    if jobs == 1:
-        for world in tasks:
 
-            def told(states: int, transitions: int) -> None:
-                if progress is not None:
-                    progress(total.states + states, total.transitions + transitions)
+    def told(states: int, transitions: int) -> None:
+        if progress is not None:
+            progress(total.states + states, total.transitions + transitions)
 
-            total.add(search(variant, world, bits, depth, told))
-        return total
-    from specctrl.processes import workers  # not where a browser would load it
-
-    with workers(jobs, "fork") as pool:
-        for found in pool.map(search, repeat(variant), tasks, repeat(bits), repeat(depth)):
-            total.add(found)
-            if progress is not None:
-                progress(total.states, total.transitions)
+    for world in tasks:
+        total.add(work(variant, world, bits, depth, told))
     return total
 
 

@@ -16,16 +16,17 @@ COLUMNS = "90"
 """How wide the help is, whatever the terminal in which the site is built."""
 
 
-def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """The parser of every command, subcommands behind their command.
+def parsers(parser: argparse.ArgumentParser) -> Iterator[tuple[argparse.ArgumentParser, str]]:
+    """The parser of every command, subcommands behind their command, with a sentence on it.
 
-    >>> [command.prog for command in parsers(make_parser())][:2]
-    ['specctrl run', 'specctrl decode']
+    >>> [(command.prog, said) for command, said in parsers(make_parser())][1]
+    ('specctrl decode', "Take a register's value apart into its fields.")
     """
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            for command in action.choices.values():
-                yield command
+            help = {choice.dest: choice.help or "" for choice in action._choices_actions}
+            for name, command in action.choices.items():
+                yield command, command.description or f"{help[name][:1].upper()}{help[name][1:]}."
                 yield from parsers(command)
 
 
@@ -35,11 +36,12 @@ class CommandsDirective(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Render the commands."""
         depends_on(self.env)
-        return [self._section(command) for command in parsers(make_parser())]
+        return [self._section(command, said) for command, said in parsers(make_parser())]
 
-    def _section(self, command: argparse.ArgumentParser) -> nodes.section:
+    def _section(self, command: argparse.ArgumentParser, said: str) -> nodes.section:
         section = nodes.section("", nodes.title("", "", code(command.prog)), ids=[command.prog.replace(" ", "-")])
         section["names"] = [command.prog]
+        section += nodes.paragraph("", said)
         with patch.dict(os.environ, COLUMNS=COLUMNS):
             text = command.format_help().rstrip()
         if command.description:

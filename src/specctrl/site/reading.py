@@ -49,8 +49,10 @@ def kind(node: nodes.Node) -> str:
     classes = node.get("classes", ())
     if "spec-statement" in classes:
         return "rule"
-    if "cell" in classes and not shown(node):
-        return "nothing"
+    if "cell" in classes:
+        return "block" if shown(node) else "nothing"
+    if isinstance(node, nodes.container) and all(kind(part) == "sentence" for part in node.children):
+        return "sentence"
     return "block"
 
 

@@ -7,7 +7,6 @@ and of each property the same shortest history.
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -30,7 +29,8 @@ from specctrl.proof.symbolic import Flag, Word
 from specctrl.targets.c import compiled
 
 FLAGS = ("-std=c99", "-O1")
-WIDTHS = (16, 32, 64)
+WIDTHS = (16, 32)
+"""Bits of a word in a program."""
 FOREVER = (1 << 64) - 1
 RESET, MIGRATION = 2, 1
 
@@ -141,7 +141,9 @@ def program_for(search: Search) -> Program:
 
 def executable(made: Program, columns: Columns, cache: Path | None = None) -> Path:
     """The program, compiled for words of as many bits as there are columns; CannotBuild without a compiler."""
-    width = next(width for width in WIDTHS if columns.width <= width)
+    width = next((width for width in WIDTHS if columns.width <= width), None)
+    if width is None:
+        raise SearchFailed(f"{columns.width} columns are more than {WIDTHS[-1]} bits")
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "search.c"
         source.write_text(made.text, "utf-8")
@@ -237,22 +239,8 @@ def history(search: Search, name: str, host: int, *steps: int) -> History:
     return History(name, world.specs[host], world, tuple(search.events[step].step for step in steps))
 
 
-def explore(
-    variant: Variant,
-    tasks: Sequence[World],
-    bits: int,
-    depth: int | None = None,
-    jobs: int = 1,
-    progress: Progress | None = None,
+def search(
+    variant: Variant, world: World, bits: int, depth: int | None = None, progress: Progress | None = None
 ) -> Exploration:
-    """What :func:`specctrl.exploration.search.explore` finds; of each world, one program at a time runs on a core."""
-    searches = [of_world(variant, world, bits, depth) for world in tasks]
-    for search in searches:
-        program_for(search)  # here, not in two threads at once
-    total = Exploration()
-    with ThreadPoolExecutor(max(1, min(jobs, len(searches)))) as pool:
-        for found in pool.map(run, searches):
-            total.add(found)
-            if progress is not None:
-                progress(total.states, total.transitions)
-    return total
+    """What :func:`specctrl.exploration.search.search` finds."""
+    return run(of_world(variant, world, bits, depth), progress)

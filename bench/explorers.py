@@ -1,0 +1,131 @@
+"""Measures searches of one fragment in one run: the rule code, its compiled steps, SPIN, and TLC.
+
+The fragment is that of ``tla/SpecCtrl.tla``.  SPIN's model is ``spin/fragment.py``; SPIN explores depth first, so its
+depth is not compared.  All must find the same numbers of states and transitions, or this ends with an error.
+What is missing here is left out and named.  The figures of each run are added to ``history.json``.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+from spin.fragment import model
+from tla.compare import BITS, HOST, fragment, install, with_tlc
+
+from specctrl.exploration.compiled import explorer
+from specctrl.exploration.events import World
+from specctrl.exploration.search import Search
+from specctrl.model.kvm.variant import SPEC
+from specctrl.model.parts import resolve_host
+from specctrl.targets.c import CannotBuild
+
+HISTORY = Path(__file__).with_name("history.json")
+NAMES = {2: ("IBRS", "BHI_DIS_S"), 6: tuple(BITS)}
+Figures = dict[str, float]
+
+
+def search(names: Sequence[str]) -> Search:
+    """The search of the fragment over these bits."""
+    world = World((HOST,), (resolve_host(HOST),), (0, 0), offered=1)
+    return Search(SPEC, world, fragment(sum(BITS[name] for name in names)), forgets=True)
+
+
+def with_rule_code(names: Sequence[str]) -> Figures:
+    """The rule code itself."""
+    begin = time.process_time()
+    found = search(names).run()
+    return {"states": found.states, "transitions": found.transitions, "seconds": time.process_time() - begin}
+
+
+def with_compiled_steps(names: Sequence[str]) -> Figures:
+    """The steps made from it; the time is the program's own, without that for making it."""
+    explorer.run(search(names))  # makes the program
+    begin = os.times().children_user
+    found = explorer.run(search(names))
+    seconds = os.times().children_user - begin
+    return {"states": found.states, "transitions": found.transitions, "seconds": seconds}
+
+
+def with_spin(names: Sequence[str]) -> Figures:
+    """SPIN, with nothing optimized away that would make two states one.
+
+    It counts the first state as a transition.
+    """
+    spin, compiler = shutil.which("spin"), shutil.which("cc")
+    if spin is None or compiler is None:
+        raise CannotBuild("needs spin and a C compiler")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "fragment.pml").write_text(model(names))
+        for command in ([spin, "-o1", "-o2", "-a", "fragment.pml"],
+                        [compiler, "-O2", "-w", "-DSAFETY", "-DNOREDUCE", "-o", "pan", "pan.c"]):
+            subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        begin = os.times().children_user
+        said = subprocess.run(["./pan", "-m1000000"], cwd=folder, check=True, capture_output=True, text=True).stdout
+        seconds = os.times().children_user - begin
+    states = re.search(r"(\d+) states, stored", said)
+    transitions = re.search(r"(\d+) transitions", said)
+    assert states is not None, said
+    assert transitions is not None, said
+    assert "errors: 0" in said, said
+    return {"states": int(states[1]), "transitions": int(transitions[1]) - 1, "seconds": seconds}
+
+
+def with_java(names: Sequence[str]) -> Figures:
+    """TLC with one worker, from its first state to its verdict: seconds of the clock, for Java runs several threads."""
+    if shutil.which("java") is None:
+        raise CannotBuild("needs java")
+    with tempfile.TemporaryDirectory() as folder:
+        jar = install(Path(folder) / "venv")
+        found = with_tlc(jar, f"SpecCtrl{'' if len(names) == 2 else len(names)}.cfg", Path(folder) / "run", edges=False)
+    return {"states": found.states, "transitions": found.transitions, "seconds": found.seconds}
+
+
+SHORT = 0.1
+"""Seconds below which a rate is mostly that of starting."""
+
+
+def rate_of(row: Figures) -> float:
+    """Transitions a second; the clock of processes has steps of ten milliseconds."""
+    return row["transitions"] / max(row["seconds"], 0.01)
+
+
+SEARCHES = {"rule code": with_rule_code, "compiled steps": with_compiled_steps, "SPIN": with_spin, "TLC": with_java}
+
+
+def main() -> None:
+    """Print one table, and keep its figures."""
+    kept = {}
+    for bits, names in NAMES.items():
+        rows: dict[str, Figures] = {}
+        for label, run in SEARCHES.items():
+            try:
+                rows[label] = run(names)
+            except (CannotBuild, SystemExit) as missing:
+                print(f"left out, {label}: {missing}")
+        counts = {(row["states"], row["transitions"]) for row in rows.values()}
+        if len(counts) != 1:
+            sys.exit(f"the searches differ over {bits} bits: {rows}")
+        (states, transitions), = counts
+        print(f"{bits} bits: {states:,.0f} states, {transitions:,.0f} transitions, the same for each")
+        for label, row in rows.items():
+            rate, ratio = rate_of(row), rate_of(row) / rate_of(rows["rule code"])
+            too_short = "; too short to say much" if row["seconds"] < SHORT else ""
+            print(f"  {label:15} {rate:14,.0f} transitions a second  ({ratio:8.1f} of the rule code{too_short})")
+        kept[str(bits)] = rows
+    past = json.loads(HISTORY.read_text("utf-8")) if HISTORY.exists() else []
+    past.append({"date": date.today().isoformat(), "explorers": kept})
+    fresh = HISTORY.with_suffix(".new")
+    fresh.write_text(json.dumps(past, indent=1) + "\n", "utf-8")
+    fresh.replace(HISTORY)
+
+
+if __name__ == "__main__":
+    main()
