@@ -27,7 +27,6 @@ LONG: dict[str, list[str]] = {
     "mutants": ["mutants", "--sample", "50", "--jobs", "2"],
     "processor": ["processor", "--on", "bochs", "--sequences", "100000"],
     "vectors": ["vectors", "generate", "--check"],
-    "policies": ["policies", "prepare"],
 }
 """Commands that take long."""
 STARTS_PROCESSES = ("run", "lockstep", "explore, two", "prove", "mutants", "processor")

@@ -1,5 +1,6 @@
 """The operations of the scenario format: arguments, observations, misuse."""
 
+
 import pytest
 
 from helpers import (
@@ -341,3 +342,16 @@ class TestArguments:
             getattr(made, name)(**given)
         assert before == made.registers()
         assert [0] == list(made.vcpus)
+
+
+class TestLongRuns:
+    """What a machine remembers does not grow without bound."""
+
+    def test_the_history_has_a_bound(self, monkeypatch):
+        monkeypatch.setattr("specctrl.scenario.machine.MOST_ROWS", 5)
+        made = Machine()
+        made.create_vcpu()
+        for value in range(10):
+            made.wrmsr(msr=0x48, value=value & 1)
+        assert [{"msr": 0x48, "value": value & 1} for value in range(5, 10)] == [
+            row["arguments"] for row in made.history]

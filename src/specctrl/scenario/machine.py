@@ -67,6 +67,9 @@ def operation(method: Operation) -> Operation:
     return cast(Operation, perform)
 
 
+MOST_ROWS = 10_000
+"""So many operations does a machine remember."""
+
 Msr = int | str
 Pairs = Iterable[tuple[Msr, int]]
 
@@ -76,7 +79,7 @@ class Machine:
 
     ``host`` is a part's name, the format's host object, or a :class:`specctrl.model.parts.Host`; ``variant`` a name
     of :data:`~specctrl.model.variants.VARIANTS`, or a variant itself; ``assume`` switches assumptions.  ``record``
-    keeps a row for each operation in ``history``, for timelines.
+    keeps a row for each operation in ``history``, for timelines: the last :data:`MOST_ROWS`.
 
     >>> machine = Machine("sapphire-rapids")
     >>> machine.create_vcpu()
@@ -485,6 +488,7 @@ class Machine:
     def remember(self, op: str, arguments: Mapping[str, Any], seen: Observation) -> None:
         """Add a row to the history: the step, what it showed, and every vCPU's registers after it."""
         self.history.append({"op": op, "arguments": dict(arguments), "seen": seen, "vcpus": self.registers()})
+        del self.history[:-MOST_ROWS]
 
     def registers(self) -> dict[int, dict[str, Any]]:
         """What can be looked at of every vCPU, by its number, and what its processor's IA32_SPEC_CTRL holds now."""
