@@ -117,9 +117,18 @@ class TestChoosing:
     def test_one_boot_is_one_host(self) -> None:
         from rig import cannot_show
 
-        assert cannot_show(scenario(CREATE, {"op": "migrate", "to": "ice-lake-server"})) == (
-            "a move to a host that needs another boot")
+        legacy = {"op": "migrate", "to": "skylake-server"}
+        assert cannot_show(scenario(CREATE, legacy)) == "a move between a host with legacy IBRS and one without"
         assert cannot_show(scenario(CREATE, {"op": "migrate", "to": "sapphire-rapids"})) == ""
+
+    def test_a_move_to_a_host_of_another_boot_is_made_by_parameters(self) -> None:
+        from rig import PLAIN, places
+
+        moved = scenario(CREATE, {"op": "migrate", "to": "ice-lake-server"})
+        usual = "enable_apicv=0 preemption_timer=0 arch_capabilities_or="
+        assert places(moved) == (PLAIN, [
+            f"{usual}0x80000 hidden=0x0 host_spec_ctrl=0x401",
+            f"{usual}0x0 no_spec_ctrl_virt=1 hidden=0xc host_spec_ctrl=0x1"])
 
     def test_what_the_vmm_does_not_look_at_is_not_performed(self) -> None:
         from rig import cannot_show

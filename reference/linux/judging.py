@@ -17,17 +17,19 @@ from specctrl.targets.plain import decode, encode
 
 HISTORIES = Path(__file__).parent / "histories"  # of the machine's own: no published vectors
 KNOWN = {
-    "kvm-abi.create-vcpu":
-        "KVM_MAX_VCPU_IDS is four times CONFIG_KVM_MAX_NR_VCPUS, which Debian has at 4096, not at the default of 1024",
+    **dict.fromkeys(("kvm-abi.create-vcpu", "cap.vcpu-ids"),
+        "KVM_MAX_VCPU_IDS is four times CONFIG_KVM_MAX_NR_VCPUS, which Debian has at 4096, not at the default of 1024"),
+    **dict.fromkeys(("nested.bitmap.ends", "migration.refused.unreadable"),
+        "KVM emulates the MSR that the scenario takes for one that no kernel has, 0 or 10H (kvm_get_msr_common)"),
     "field.capabilities-hidden":
         "userspace cannot give IA32_ARCH_CAPABILITIES to a guest whose CPUID lacks it (kvm_set_msr_common)",
     "nested.state.not-nested":
         "KVM_GET_NESTED_STATE is EINVAL where kvm_intel offers no nested virtualization (kvm_vcpu_ioctl)",
     "nested.state.leaves-l2":
         "KVM performs L1's VM-exit MSR-load list when it is forced to leave L2; the rule is the manual's",
-    "nested.state.bitmap-at-run":
+    **dict.fromkeys(("nested.state.bitmap-at-run", "nested.state.bitmap-at-run.no-control"),
         "vcpu_enter_guest merges L2's bitmap (KVM_REQ_GET_NESTED_STATE_PAGES) before it takes over a new MSR filter "
-        "(KVM_REQ_RECALC_INTERCEPTS): L2 goes on with the old one until its next entry",
+        "(KVM_REQ_RECALC_INTERCEPTS): L2 goes on with the old one until its next entry"),
     **dict.fromkeys(("kvm-abi.msrs.feature", "virt.feature-msrs"),
         "KVM_GET_MSRS on /dev/kvm answers 0 for any MSR that KVM lists, no feature MSR alone (kvm_do_msr_access)"),
     **dict.fromkeys((

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from specctrl.model.registers import (
 )
 from specctrl.scenario import EmulatorTarget, Scenario, read, run_one
 from specctrl.scenario.machine import Machine
+from specctrl.targets.kernel_record import identity
 from specctrl.vectors.upstream.cases import (
     CPUID_FEATURES,
     PER_VCPU,
@@ -40,6 +42,8 @@ from specctrl.vectors.upstream.cases import (
 )
 
 VECTORS = Path(__file__).parents[2] / "vectors"
+MACHINE = {"part": "sapphire-rapids", "features": [*resolve_host("sapphire-rapids").features.names(), "DDPD_U"]}
+"""What Bochs' arrow_lake enumerates, of what a case can need."""
 LOADED = "enable_apicv=0 preemption_timer=0 arch_capabilities_or=0x80000"
 """kvm_intel with RRSBA in what it takes from the processor, as ``sapphire-rapids`` has it."""
 QUIET = "console=ttyS0 tsc=reliable reboot=k panic=-1"
@@ -78,7 +82,7 @@ def printed(text: str) -> Iterator[tuple[str, int, list[str]]]:
 
 def predicted(case: Case, control: bool) -> str:
     """What the selftest must say of a case: "pass", "skip", or the step at which it fails."""
-    host = replace(resolve_host("sapphire-rapids"), spec_ctrl_shadow=control)
+    host = replace(resolve_host(MACHINE), spec_ctrl_shadow=control)
     has = present(host) | {VIRTUAL_MSRS, PER_VCPU}
     if set(case.needs) - has or set(case.lacks) & has:
         return "skip"
@@ -106,11 +110,12 @@ def judge_selftest(lines: list[str], control: bool) -> dict[str, Any]:
     found = said(lines)
     wanted = {case.id: predicted(case, control) for case in cases(read([VECTORS]))[0]}
     ends = ["fail" if end.startswith("step") else end for end in found.values()]
+    unlike = {id: f"{end} predicted, {found.get(id, 'nothing')} seen"
+              for id, end in wanted.items() if found.get(id) != end}
     return {
         "pass": ends.count("pass"), "fail": ends.count("fail"), "skip": ends.count("skip"),
-        "unlike the prediction": {
-            id: f"{end} predicted, {found.get(id, 'nothing')} seen" + (f": {KNOWN[id]}" if id in KNOWN else "")
-            for id, end in wanted.items() if found.get(id) != end},
+        "known difference": {id: KNOWN[id] for id in unlike if id in KNOWN},
+        "unlike the prediction": {id: why for id, why in unlike.items() if id not in KNOWN},
     }
 
 
@@ -166,13 +171,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("command", choices=("batch", "compare"))
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--record", type=Path, help="where to write what came of them")
     options = parser.parse_args()
     if options.command == "batch":
         batch(options.folder)
         return 0
-    record = compare(options.folder)
-    print(json.dumps(record, indent=1))
-    return int(any(each["unlike the prediction"] for each in record.values()))
+    programs = compare(options.folder)
+    if options.record:
+        record = {"date": date.today().isoformat(), "programs": programs, "of": {"series": identity()["series"]}}
+        write(options.record, json.dumps(record, indent=1) + "\n")
+    print(json.dumps(programs, indent=1))
+    return int(any(each["unlike the prediction"] for each in programs.values()))
 
 
 if __name__ == "__main__":

@@ -76,6 +76,42 @@ def place(host: Any) -> tuple[Boot, str] | str:
     return Boot(name, append.strip()), parameters
 
 
+HIDDEN = {"STIBP": 1 << 0, "SSBD": 1 << 1, "RRSBA_CTRL": 1 << 2, "BHI_CTRL": 1 << 3}
+"""The bits of the test-only parameter ``hidden``."""
+PLAIN = Boot("plain", "")
+
+
+def places(scenario: Scenario) -> tuple[Boot, list[str]] | str:
+    """The boot of a scenario, and the parameters of its host and of each that it moves to; a sentence if there is none.
+
+    Where a move would need another boot, the hosts are what the test-only parameters make of the plain one.
+    """
+    hosts = [resolve_host(scenario.host)]
+    hosts += [resolve_host(step.args["to"]) for step in scenario.steps if step.op == "migrate"]
+    found = []
+    for host in hosts:
+        where = place(host)
+        if isinstance(where, str):
+            return where
+        found.append(where)
+    boot = found[0][0]
+    if all(each[0] == boot for each in found):
+        return boot, [each[1] for each in found]
+    if any(host.legacy_ibrs for host in hosts):
+        return "a move between a host with legacy IBRS and one without"
+    parameters = []
+    for host, (_, usual) in zip(hosts, found, strict=True):
+        hidden = sum(bit for name, bit in HIDDEN.items() if name not in host.features.names())
+        parameters.append(f"{usual} hidden={hidden:#x} host_spec_ctrl={host.spec_ctrl:#x}")
+    return PLAIN, parameters
+
+
+def parameters_of(scenario: Scenario) -> list[str]:
+    """The parameters of its host and of each that it moves to, where there are any."""
+    where = places(scenario)
+    return [] if isinstance(where, str) else where[1]
+
+
 PERFORMED = {
     "check_extension": "cap fd", "get_supported_force_spec_ctrl": "fd bad_pointer",
     "enable_cap": "fd vcpu cap args flags",
@@ -96,7 +132,7 @@ CODE_HAS = {"init-withdraws-report": True, "vm-entry-loads-shadow": False}
 
 def cannot_show(scenario: Scenario) -> str:
     """Why the rig cannot show a scenario, or ""."""
-    where = place(resolve_host(scenario.host))
+    where = places(scenario)
     if isinstance(where, str):
         return where
     for name, on in scenario.assume.items():
@@ -106,14 +142,9 @@ def cannot_show(scenario: Scenario) -> str:
         beyond = set(step.args) - set(PERFORMED.get(step.op, " ".join(step.args)).split())
         if beyond:
             return f"the machine's VMM does not know {step.op} with {', '.join(sorted(beyond))}"
-        if step.op == "migrate":
-            to = place(resolve_host(step.args["to"]))
-            if isinstance(to, str):
-                return to
-            if to[0] != where[0]:
-                return "a move to a host that needs another boot"
-            if not resolve_host(step.args["to"]).nested and any(each.op == "smi" for each in scenario.steps):
-                return "the rig's guests run with CR4.VMXE, which RSM on a host without nested virtualization refuses"
+        smm = any(each.op == "smi" for each in scenario.steps)
+        if step.op == "migrate" and smm and not resolve_host(step.args["to"]).nested:
+            return "the rig's guests run with CR4.VMXE, which RSM on a host without nested virtualization refuses"
     return ""
 
 
@@ -133,16 +164,14 @@ def batches(folder: Path, vectors: Path, only: str, taken: list[str]) -> None:
         if reason:
             not_shown[scenario.id] = reason
             continue
-        where = place(resolve_host(scenario.host))
+        where = places(scenario)
         assert not isinstance(where, str)
-        parameters = where[1]
+        boot, parameters = where
         for away in runs_without(scenario, taken):
             posted = sum(OPERATIONS_AS_POSTED[name][0] for name in REPAIRS[away]) if away else 0
-            if any(seen.get("host_fault") for _, seen in history(scenario, away)):
-                boot = Boot(f"{where[0].name}-faults-{away}", where[0].append)  # such a boot ends with it
-            else:
-                boot = where[0]
-            wanted.setdefault(boot, {}).setdefault(Load(parameters, posted), []).append((away, scenario))
+            faults = any(seen.get("host_fault") for _, seen in history(scenario, away))  # such a boot ends with it
+            its = Boot(f"{boot.name}-faults-{away}", boot.append) if faults else boot
+            wanted.setdefault(its, {}).setdefault(Load(parameters[0], posted), []).append((away, scenario))
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.batch"):
         old.unlink()
@@ -160,10 +189,10 @@ def batches(folder: Path, vectors: Path, only: str, taken: list[str]) -> None:
                 if any(seen.get("host_fault") for _, seen in steps):
                     lines.append("#fatal")
                 lines.append(batch_line(scenario))
+                moves = iter(parameters_of(scenario)[1:])
                 for step, _ in steps:
                     if step.op == "migrate":
-                        to = place(resolve_host(step.args["to"]))
-                        lines.append(f"#to {to[1]}")
+                        lines.append(f"#to {next(moves)}")
                     lines.append(encode(step.message()))
         replace(folder / f"{boot.name}.batch", "\n".join(lines) + "\n")
         replace(folder / f"{boot.name}.append", boot.append + "\n")

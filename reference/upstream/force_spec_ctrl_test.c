@@ -295,6 +295,12 @@ static bool enable_cap(struct machine *m, const struct step *step)
 
 static bool create_vcpu(struct machine *m, const struct step *step)
 {
+	/* AMD's bits open the MSR too, and KVM shows them on Intel hosts; no case has them. */
+	const struct kvm_x86_cpu_feature amd[] = {
+		KVM_X86_CPU_FEATURE(0x80000008, 0, EBX, 14),	/* IBRS */
+		KVM_X86_CPU_FEATURE(0x80000008, 0, EBX, 15),	/* STIBP */
+		KVM_X86_CPU_FEATURE(0x80000008, 0, EBX, 24),	/* SSBD */
+	};
 	struct kvm_vcpu *vcpu;
 	u32 i, feature;
 
@@ -308,6 +314,10 @@ static bool create_vcpu(struct machine *m, const struct step *step)
 		/* A leaf that the host has not cannot be changed. */
 		if ((step->hidden & feature) && kvm_cpu_has(cpuid_feature(feature)))
 			vcpu_clear_cpuid_feature(vcpu, cpuid_feature(feature));
+	}
+	for (i = 0; i < ARRAY_SIZE(amd); i++) {
+		if (kvm_cpu_has(amd[i]))
+			vcpu_clear_cpuid_feature(vcpu, amd[i]);
 	}
 	for (i = 0; m->vcpus[i]; i++)
 		;

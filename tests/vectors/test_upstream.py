@@ -157,6 +157,7 @@ class TestCases:
         ((CREATE, {"op": "observe", "expect": {"effective": "0x0"}}), "inside only"),
         ((CREATE, {"op": "nested_enter"}, {"op": "rdmsr", "msr": "0x48", "expect": {"value": 0}}), "nested_enter"),
         ((CREATE, {"op": "create_vcpu", "vcpu": 1}, {"op": "create_vcpu", "vcpu": 2}, SUPPORTED), "more vCPUs"),
+        (({"op": "create_vcpu", "features": ["AMD_SSBD"]}, SUPPORTED), "one of AMD's bits"),
     ])
     def test_what_no_kernel_shows_is_left_out(self, steps, why):
         with pytest.raises(Left, match=why):
@@ -273,7 +274,7 @@ class TestRun:
             ("RDMSR(0, MSR_IA32_SPEC_CTRL, 0x1)", "RDMSR(0, MSR_IA32_SPEC_CTRL, 0x3)"),
             ("WRMSR_GP(0, ", "WRMSR(0, "), ("WRMSR(0, ", "WRMSR_GP(0, "), ("RDMSR_GP(0, ", "RDMSR_ANY(0, "),
             (".err = EINVAL", ".err = EEXIST"), (".contains = 1", ".contains = 2"), (".ret = 1", ".ret = 2"),
-            (".value = 0x447", ".value = 0x446"),
+            (".value = 0x447", ".value = 0x446"), ("if (kvm_cpu_has(amd[i]))", "if (false)"),
         ]):
             assert old in text, old
             path = tmp_path / f"{number}.c"

@@ -250,6 +250,7 @@ int save_place(struct vcpu *v, struct place *p)
 	p->vmx = v->vmx;
 	p->launched = v->launched;
 	p->stores = v->stores;
+	p->loads = v->loads;
 	return ioctl(v->fd, KVM_GET_NESTED_STATE, p->state);
 }
 
@@ -286,6 +287,7 @@ int restore_place(struct vcpu *v, struct place *p, int run_pending)
 	v->vmx = p->vmx;
 	v->launched = p->launched;
 	v->stores = p->stores;
+	v->loads = p->loads;
 	command(v, PORT_L1)->op = NOP;
 	command(v, PORT_L2)->op = NOP;
 	if (p->port == PORT_SMM) {

@@ -81,13 +81,26 @@ static int load_module(const char *path, const char *parameters)
 	return ret;
 }
 
+/* kvm_intel anew.  What a module made the host run with stays, so the next one puts it back. */
 void reload(const char *wanted)
 {
+	static u64 natural;
+	static bool changed;
+	bool asked = strstr(wanted, "host_spec_ctrl=");
+	char all[600];
+
 	if (kvm > 0)
 		close(kvm);
 	syscall(SYS_delete_module, "kvm_intel", 0);
-	if (load_module("/kvm-intel.ko", wanted))
+	if (!changed)
+		natural = host_value;
+	snprintf(all, sizeof(all), changed && !asked ? "%s host_spec_ctrl=0x%llx" : "%s", wanted,
+		 (unsigned long long)natural);
+	if (load_module("/kvm-intel.ko", all))
 		say("# kvm_intel does not load\n");
+	changed |= asked;
+	if (changed)
+		host_value = rdmsr_host(MSR_SPEC_CTRL);
 	snprintf(parameters, sizeof(parameters), "%s", wanted);
 	nested = !strstr(parameters, "nested=0");
 	kvm = open("/dev/kvm", O_RDWR);

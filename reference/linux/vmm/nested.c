@@ -215,6 +215,13 @@ void nested_enter(const char *line, const char *rest)
 	}
 }
 
+static bool same_list(const struct list *written, const char *text)
+{
+	struct list list = msr_list(text);
+
+	return !memcmp(written, &list, sizeof(list));
+}
+
 void nested_exit(const char *line)
 {
 	struct vcpu *v = the_vcpu(line);
@@ -224,6 +231,8 @@ void nested_exit(const char *line)
 	settle(v);
 	if (v->port != PORT_L2)
 		unsupported("L2 does not run");
+	if (!same_list(&v->stores, word(line, "msr_store")) || !same_list(&v->loads, word(line, "msr_load")))
+		unsupported("L1 had written other lists for this VM exit");
 	ended = perform(v, VMCALL, 0, 0);
 	if (ended == 2) {
 		say("abort=true");

@@ -105,7 +105,7 @@ struct place {
 	struct kvm_vcpu_events events;
 	u32 port, block, home;
 	bool vmx, launched;
-	struct list stores;
+	struct list stores, loads;
 };
 
 /* words.c */

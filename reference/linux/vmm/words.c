@@ -38,7 +38,7 @@ void unsupported(const char *format, ...)
 
 const char *word(const char *line, const char *key)
 {
-	static char value[8][4096];
+	static char value[8][1 << 15];		/* a filter's range may have 0x3000 bits */
 	static int turn;
 	size_t length = strlen(key);
 	char *into = value[turn = (turn + 1) % 8];

@@ -139,10 +139,24 @@ static const struct {
 	{ "BHI_NO", SPECCTRL_HAS_BHI_NO, 0, 0 },
 };
 
+/* AMD's bits, in EBX of leaf 80000008H: KVM shows each where Intel's is. */
+static const struct {
+	u8 bit;
+	u32 feature, like;
+} amd_features[] = {
+	{ 14, SPECCTRL_HAS_AMD_IBRS, SPECCTRL_HAS_SPEC_CTRL },
+	{ 15, SPECCTRL_HAS_AMD_STIBP, SPECCTRL_HAS_STIBP },
+	{ 24, SPECCTRL_HAS_AMD_SSBD, SPECCTRL_HAS_SSBD },
+};
+
 static u32 feature_of(struct kvm_x86_cpu_feature wanted)
 {
 	size_t i;
 
+	for (i = 0; i < ARRAY_SIZE(amd_features); i++) {
+		if (wanted.function == 0x80000008 && wanted.reg == KVM_CPUID_EBX && amd_features[i].bit == wanted.bit)
+			return amd_features[i].feature;
+	}
 	for (i = 0; i < ARRAY_SIZE(features); i++) {
 		if (wanted.function == 7 && wanted.reg == KVM_CPUID_EDX &&
 		    wanted.index == features[i].subleaf && features[i].bit == 1ull << wanted.bit)
@@ -177,10 +191,17 @@ static const struct specctrl_host *the_host(void)
 	return &host;
 }
 
-/* What KVM can show a guest: what the host has, and IA32_ARCH_CAPABILITIES, which it emulates. */
+/* What KVM can show a guest: what the host has, AMD's bits for it, and IA32_ARCH_CAPABILITIES, which it emulates. */
 static u32 kvm_features(void)
 {
-	return the_host()->features | SPECCTRL_HAS_ARCH_CAPABILITIES;
+	u32 shown = the_host()->features | SPECCTRL_HAS_ARCH_CAPABILITIES;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(amd_features); i++) {
+		if (the_host()->features & amd_features[i].like)
+			shown |= amd_features[i].feature;
+	}
+	return shown;
 }
 
 bool kvm_cpu_has(struct kvm_x86_cpu_feature feature)

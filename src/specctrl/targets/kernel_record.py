@@ -52,7 +52,7 @@ def identity(folder: Path = FOLDER) -> dict[str, dict[str, str]]:
         "scenarios": {each.id: scenario_hash(each) for each in read([data_folder("vectors")])},
         "rules": {id: text_hash(rule) for id, rule in load_rules().items()},
         "series": _files(folder, "series/*"),
-        "machine": _files(folder, "*.py", "vmm/*", "guest/*", "histories/*"),
+        "machine": _files(folder, "rig.py", "expected.py", "judging.py", "vmm/*", "histories/*"),
     }
 
 

@@ -10,7 +10,15 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from specctrl.model.parts import FEATURES, NOT_IN_CPUID, Host, features_from_names, resolve_host, writable_bits
+from specctrl.model.parts import (
+    FEATURES,
+    GUEST_ONLY,
+    NOT_IN_CPUID,
+    Host,
+    features_from_names,
+    resolve_host,
+    writable_bits,
+)
 from specctrl.model.registers import IA32_ARCH_CAPABILITIES, IA32_SPEC_CTRL, KVM_CAP_FORCE_SPEC_CTRL, MSR_NUMBERS
 from specctrl.scenario import PASS, EmulatorTarget, Scenario, Step, run_one
 from specctrl.scenario.format import COUNTED
@@ -131,6 +139,8 @@ def _shown(scenario: Scenario, views: bool) -> Iterator[Step]:
     for step in scenario.steps:
         vcpu = step.args.get("vcpu", 0)
         if step.op == "create_vcpu" and "errno" not in step.expect:
+            if set(step.args.get("features", ())) & set(GUEST_ONLY):
+                raise Left("shows the guest one of AMD's bits")
             created.add(vcpu)
             if len(created) > MAX_VCPUS:
                 raise Left("has more vCPUs")

@@ -79,7 +79,8 @@ def _features() -> str:
     lines += [f'\t"{_SAID.get(name, name)}",\n' for name in NEEDS]
     lines.append("};\n\n/* The bits of MSR_IA32_ARCH_CAPABILITIES that are compared. */\n")
     lines += [f"#define ARCH_CAP_BIT_{name}\t(1ull << {arch.field(name).low})\n" for name in ("RRSBA", "BHI_NO")]
-    lines.append(f"#define ARCH_CAP_BITS\t\t{arch.defined:#x}ull\n")
+    compared = sum(1 << arch.field(name).low for name in ("RRSBA", "BHI_NO", "VIRTUAL_ENUM"))  # ITS_NO is the host's
+    lines.append(f"#define ARCH_CAP_BITS\t\t{compared:#x}ull\n")
     return "".join(lines)
 
 
