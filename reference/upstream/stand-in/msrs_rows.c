@@ -70,12 +70,20 @@ int main(void)
 	const struct row rows[] = {
 #include ROWS
 	};
+	const struct kvm_x86_cpu_feature amd[] = {
+		KVM_X86_CPU_FEATURE(0x80000008, 0, EBX, 14), KVM_X86_CPU_FEATURE(0x80000008, 0, EBX, 15),
+		KVM_X86_CPU_FEATURE(0x80000008, 0, EBX, 24),
+	};
 	struct kvm_vcpu *vcpus[NR_VCPUS];
 	struct kvm_vm *vm = vm_create_with_vcpus(NR_VCPUS, guest_code, vcpus);
 	unsigned int i, supported = 0;
 
 	for (row = rows; row < rows + ARRAY_SIZE(rows); row++)
 		vcpu_clear_cpuid_feature(vcpus[NR_VCPUS - 1], row->feature);
+	for (i = 0; i < ARRAY_SIZE(amd); i++) {
+		if (kvm_cpu_has(amd[i]))
+			vcpu_clear_cpuid_feature(vcpus[NR_VCPUS - 1], amd[i]);
+	}
 	for (i = 0; i < NR_VCPUS; i++) {
 		vcpu_set_msr(vcpus[i], MSR_VIRTUAL_ENUMERATION, 0x1);
 		vcpu_set_msr(vcpus[i], MSR_VIRTUAL_MITIGATION_ENUM, 0x3);

@@ -54,6 +54,9 @@ _MSRS_HEAD = """\
  *	vcpu_set_msr(vcpu, {enumeration}, {enumeration_bits:#x});
  *	vcpu_set_msr(vcpu, {enum}, {enum_bits:#x});
  *
+ * KVM shows AMD's bits on Intel hosts, and each opens the MSR: of the vCPU without features clear EBX[14],
+ * EBX[15] and EBX[24] of CPUID leaf 0x80000008, too.
+ *
  * Where the host has no CPUID leaf 7.2, leave the rows of its features out: that test clears each
  * feature of the table for one vCPU, and the library cannot clear what has no leaf.
  *
