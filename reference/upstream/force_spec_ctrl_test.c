@@ -325,6 +325,20 @@ static bool create_vcpu(struct machine *m, const struct step *step)
 	return true;
 }
 
+/* Of MSR_IA32_ARCH_CAPABILITIES the bits that are not compared stay as they are. */
+static u64 value_to_set(struct machine *m, const struct step *step, const struct msr_value *msr)
+{
+	struct {
+		struct kvm_msrs header;
+		struct kvm_msr_entry entry;
+	} now = { .header.nmsrs = 1, .entry.index = msr->index };
+
+	if (msr->index != MSR_IA32_ARCH_CAPABILITIES ||
+	    __vcpu_ioctl(find_vcpu(m, step->vcpu), KVM_GET_MSRS, &now.header) != 1)
+		return msr->value;
+	return msr->value | (now.entry.data & ~ARCH_CAP_BITS);
+}
+
 /* KVM_GET_MSRS and KVM_SET_MSRS, on a vCPU; KVM_GET_MSRS of feature MSRs, on /dev/kvm. */
 static bool access_msrs(struct machine *m, const struct step *step)
 {
@@ -337,7 +351,7 @@ static bool access_msrs(struct machine *m, const struct step *step)
 	for (i = 0; i < (int)step->nr_msrs; i++) {
 		list.entries[i].index = step->msrs[i].index;
 		if (step->op == SET_MSRS)
-			list.entries[i].data = step->msrs[i].value;
+			list.entries[i].data = value_to_set(m, step, &step->msrs[i]);
 	}
 	if (step->op == GET_FEATURE_MSRS)
 		ret = __kvm_ioctl(kvm_fd, KVM_GET_MSRS, &list.header);
