@@ -122,6 +122,10 @@ def run_cell(text: str, name: str, names: Names) -> tuple[list[Output], BaseExce
     return ([{"kind": "text", "data": said}] if said else []) + shown, raised
 
 
+SHOWN = 300
+"""So many characters of a side are said."""
+
+
 class _BothSides(ast.NodeTransformer):
     """An assertion that compares says what it compared."""
 
@@ -130,7 +134,8 @@ class _BothSides(ast.NodeTransformer):
             case ast.Assert(ast.Compare(left, [operator], [right]), None):
                 names = [ast.Name("left of assert", ast.Load()), ast.Name("right of assert", ast.Load())]
                 sign = ast.unparse(ast.Compare(ast.Name("a"), [operator], [ast.Name("b")]))[1:-1]
-                said = [ast.FormattedValue(name, ord("r")) for name in names]
+                cut = ast.JoinedStr([ast.Constant(f".{SHOWN}")])
+                said = [ast.FormattedValue(name, ord("r"), cut) for name in names]
                 asserted = ast.Assert(ast.Compare(names[0], [operator], [names[1]]),
                                       ast.JoinedStr([said[0], ast.Constant(sign), said[1]]))
                 made = [*(ast.Assign([ast.Name(name.id, ast.Store())], side)

@@ -18,7 +18,7 @@ class Columns:
 
     >>> columns = Columns([0x401, 0x1])
     >>> columns.width, columns.packed(0x401), hex(columns.word(3))
-    (3, 3, '0x401')
+    (3, 5, '0xfffffffffffffbff')
     """
 
     def __init__(self, words: Iterable[int]) -> None:
