@@ -551,7 +551,7 @@ static const char *begin(struct specctrl_model *model)
 	machine.vm = make_vm(read_host("host"));
 	answer("profiles=spec observes=ret,value,values,stored,contains,lacks,refused,errno,fault,"
 	       "host_fault,exit,fail,abort,reflected,blocked,vmm_aborts,host_spec_ctrl,effective,"
-	       "guest_view,mask,shadow,intercepted,saved,level,smm");
+	       "guest_view,mask,shadow,intercepted,saved,level,smm,shut_down,misuse");
 	return NULL;
 }
 

@@ -147,7 +147,8 @@ class TestRecords:
         (tmp_path / "source").write_text("one")
         said = []
         assert {"made": 1} == obtain("shown", tmp_path, tmp_path / "source" / "kept", said.append)
-        assert [f"it cannot be kept in {tmp_path}/source/kept: Not a directory"] == said[1:]
+        why = f"and cannot be kept in {tmp_path}/source/kept: Not a directory"
+        assert [f"evidence of kind 'shown' is made now, {why}"] == said
 
     def test_without_a_folder_nothing_is_kept(self, tmp_path, runs):
         (tmp_path / "source").write_text("one")

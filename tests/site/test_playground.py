@@ -95,7 +95,7 @@ def test_a_host_that_is_none_is_refused(host: Any) -> None:
 
 def test_a_host_s_value_may_be_a_hex_string() -> None:
     host = {"part": "sapphire-rapids", "host_spec_ctrl": "0x0"}
-    assert Play(host).machine.host.spec_ctrl == 0
+    assert Play(host).along.machine.host.spec_ctrl == 0
     assert "problem" not in start(host, steps=[{"op": "create_vcpu"}])
 
 
@@ -113,11 +113,12 @@ def test_a_step_that_is_refused_changes_nothing(before: list[dict[str, Any]], st
     play = Play("sapphire-rapids")
     for each in before:
         play.perform(each)
-    registers, pending = play.machine.registers(), [vcpu.pending_exit for vcpu in play.machine.vcpus.values()]
+    machine = play.along.machine
+    registers, pending = machine.registers(), [vcpu.pending_exit for vcpu in machine.vcpus.values()]
     with pytest.raises(Refused, match=why):
         play.perform(step)
-    assert play.machine.registers() == registers
-    assert [vcpu.pending_exit for vcpu in play.machine.vcpus.values()] == pending
+    assert machine.registers() == registers
+    assert [vcpu.pending_exit for vcpu in machine.vcpus.values()] == pending
     saved = load(play.scenario())
     assert run_one(saved, EmulatorTarget("spec")).status == "pass"
 

@@ -448,7 +448,7 @@ class TestDefects:
 
     def test_a_restore_by_the_computed_value_shows_alone_only_where_an_nmi_wrote_the_register(self, cache, tmp_path):
         program = build(planted_c.plant("D18", C, tmp_path / "c"), QUICK, cache)
-        assert failing(program) == ["field.nmi.before-save", "field.nmi.first-exit"]
+        assert failing(program) == ["entry.nmi.before-first-write", "field.nmi.before-save", "field.nmi.first-exit"]
 
     def test_and_with_a_drifting_mask_it_leaves_the_host_unprotected(self, cache, tmp_path):
         """As the posted series does, by the scenario that shows it; the drift alone does not reach the host."""

@@ -539,9 +539,8 @@ impl VcpuVmx {
     /// KVM_SET_NESTED_STATE; rule: migration.any-order, nested.bitmap.when, nested.set-state.no-lists
     pub fn set_nested_state(&mut self, state: &NestedVmx) -> Result<(), Stop> {
         self.exit_guest();
-        let vmx = state.vmxon || state.smm_vmxon;
-        let possible = (self.kvm.host.nested || !vmx) && (state.guest_mode || !state.run_pending);
-        ensure(possible, Stop::Errno("EINVAL"))?;
+        let vmx = self.kvm.host.nested || !(state.vmxon || state.smm_vmxon);
+        ensure(vmx && (state.guest_mode || !state.run_pending), Stop::Errno("EINVAL"))?;
         self.leave_guest_mode();
         self.nested = state.clone();
         self.reenter_guest_mode();

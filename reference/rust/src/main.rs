@@ -138,7 +138,7 @@ struct Machine {
 const OK: &str = "ret=0";
 const OBSERVES: &str =
     "ret,value,values,stored,contains,lacks,refused,errno,fault,host_fault,exit,fail,abort,reflected,\
-     blocked,vmm_aborts,host_spec_ctrl,effective,guest_view,mask,shadow,intercepted,saved,level,smm,shut_down";
+     blocked,vmm_aborts,host_spec_ctrl,effective,guest_view,mask,shadow,intercepted,saved,level,smm,shut_down,misuse";
 
 impl Machine {
     fn begin(&mut self, words: &Words) -> Answer {

@@ -61,6 +61,8 @@ def level_of_step(step: Step, scenario: Scenario) -> str:
             levels.append(_pair(step, scenario))
         case "rdmsr" | "wrmsr" if step.args["msr"] != IA32_SPEC_CTRL:
             levels.append(FORCE)
+        case "exit" if "nmi_leaves" in step.args:
+            levels.append(FORCE)  # what an NMI leaves is between the exit and the hypervisor's own save
         case "create_vcpu" if "features" in step.args and "SPEC_CTRL" not in step.args["features"]:
             levels.append(FORCE)  # no guest of a processor alone lacks what the processor has
         case "migrate" if step.args["order"] == "msrs-first":
