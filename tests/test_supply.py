@@ -17,7 +17,7 @@ def locked(lock):
     for block in blocks:
         wanted, *digests = block.split()
         assert all(re.fullmatch("--hash=sha256:[0-9a-f]{64}", digest) for digest in digests), block
-        found[wanted] = len(digests)
+        found[re.sub(r"\[.*\]", "", wanted)] = len(digests)  # pip wants the extras of a package named
     return found
 
 
