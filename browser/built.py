@@ -25,8 +25,9 @@ QUIET = [
 
 
 def pages(html: Path = HTML) -> list[str]:
-    """Every page of the site, by its path; reports of failed cells and the like are no pages."""
-    return sorted(path.relative_to(html).as_posix() for path in html.rglob("*.html") if "_static" not in path.parts)
+    """Every page of the site, by its path; what only leads on from an old address is none."""
+    return sorted(path.relative_to(html).as_posix() for path in html.rglob("*.html")
+                  if "_static" not in path.parts and "<title>Moved: " not in path.read_text("utf-8"))
 
 
 class _Quiet(SimpleHTTPRequestHandler):
