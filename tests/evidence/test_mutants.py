@@ -212,7 +212,7 @@ class TestCommand:
         monkeypatch.setattr("specctrl.evidence.mutation_table.store", lambda *table: written.append(table))
         main(["mutants", "--only", "words:overlay"])
         assert [key for key in MUTANTS if key.startswith("words:overlay")] == ran
-        ((found, proofs, _, _),) = written
+        ((found, proofs, *_),) = written
         assert [key for key in MUTANTS if key in theorems_of()] == list(proofs)
         assert list(MUTANTS) == list(found)
         assert [key for key in found if found[key] != TABLE["mutants"][key]] == ran
