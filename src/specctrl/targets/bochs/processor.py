@@ -92,6 +92,10 @@ class BochsProcessor(LogicalProcessor):
         super().__init__(writable, has_spec_ctrl, has_control, has_exit_load=has_exit_load, spec_ctrl=spec_ctrl,
                          non_root=non_root)
 
+    def __deepcopy__(self, memo: dict[int, object]) -> "BochsProcessor":
+        """There is one of it: Unsupported."""
+        raise Unsupported("a processor of Bochs cannot be copied, as a boot that is tried first needs")
+
     def choose(self, has_spec_ctrl: bool, has_control: bool) -> Asked:
         """The process with a processor that has these."""
         return self.processes.with_these(has_spec_ctrl, has_control)
