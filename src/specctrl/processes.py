@@ -3,10 +3,11 @@
 import ctypes
 import os
 import signal
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, resource_tracker
+from typing import Any
 
 MOST = max(8, 2 * (os.cpu_count() or 1))
 """So many may be asked for."""
@@ -26,6 +27,17 @@ def end_with(parent: int) -> None:
         os._exit(1)  # it had ended before
 
 
+class _Pool(ProcessPoolExecutor):
+    """Its processes are born with SIGINT blocked: ^C finds none of them that cannot take it yet."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(fn, *args, **named)  # where processes are started
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @contextmanager
 def workers(jobs: int, how: str) -> Iterator[ProcessPoolExecutor]:
     """So many processes, as copies of this one or anew; if the block does not end well, they end at once.
@@ -35,7 +47,9 @@ def workers(jobs: int, how: str) -> Iterator[ProcessPoolExecutor]:
     3
     """
     before = active_children()
-    pool = ProcessPoolExecutor(jobs, get_context(how), end_with, (os.getpid(),))
+    if how == "spawn":
+        resource_tracker.ensure_running()  # it unblocks SIGINT when it starts, so it starts now
+    pool = _Pool(jobs, get_context(how), end_with, (os.getpid(),))
     try:
         yield pool
     except BaseException:
