@@ -128,7 +128,8 @@ def pair_noticed_by(pair: tuple[str, str]) -> Any:
     """A scenario that notices two mutants planted together; None if all pass."""
 
     def ask() -> str | None:
-        return import_module("specctrl.evidence.notices").first_scenario()  # type: ignore[no-any-return]
+        first: str | None = import_module("specctrl.evidence.notices").first_scenario()
+        return first
 
     said = on_mutants([all_mutants()[key] for key in pair], lambda: [ask()], LIMIT)
     return "does not end, or stops" if said is None else said[0]
