@@ -1,13 +1,17 @@
-"""Processes that work for this one: no more than the machine can bear, and none that outlives it."""
+"""Processes that work for this one: no more than the machine can bear, and none that outlives it.
+
+What starts one is imported where that happens: in a browser there are none, and the rest of a module still works.
+"""
 
 import ctypes
 import os
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import active_children, get_context, resource_tracker
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ProcessPoolExecutor
 
 MOST = max(8, 2 * (os.cpu_count() or 1))
 """So many may be asked for."""
@@ -27,29 +31,36 @@ def end_with(parent: int) -> None:
         os._exit(1)  # it had ended before
 
 
-class _Pool(ProcessPoolExecutor):
+def _pool(jobs: int, how: str) -> "ProcessPoolExecutor":
     """Its processes are born with SIGINT blocked: ^C finds none of them that cannot take it yet."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            return super().submit(fn, *args, **named)  # where processes are started
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    class Pool(ProcessPoolExecutor):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> "Future[Any]":
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                return super().submit(fn, *args, **named)  # where processes are started
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    return Pool(jobs, get_context(how), end_with, (os.getpid(),))
 
 
 @contextmanager
-def workers(jobs: int, how: str) -> Iterator[ProcessPoolExecutor]:
+def workers(jobs: int, how: str) -> Iterator["ProcessPoolExecutor"]:
     """So many processes, as copies of this one or anew; if the block does not end well, they end at once.
 
     >>> with workers(1, "fork") as pool:
     ...     pool.submit(len, "abc").result()
     3
     """
+    from multiprocessing import active_children, resource_tracker
+
     before = active_children()
     if how == "spawn":
         resource_tracker.ensure_running()  # it unblocks SIGINT when it starts, so it starts now
-    pool = _Pool(jobs, get_context(how), end_with, (os.getpid(),))
+    pool = _pool(jobs, how)
     try:
         yield pool
     except BaseException:

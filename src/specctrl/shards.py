@@ -9,8 +9,7 @@ import os
 import pickle
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -124,7 +123,7 @@ def carry_out(
                     finished += 1
                     told(finished, len(shards))
                 yield done.pop(number)
-        except BrokenProcessPool:
+        except BrokenExecutor:
             raise ShardError(f"a process ended before its shard was done; {finished} of {len(shards)} are done"
                              + (", and kept: run the same command again" if kept is not None else "")) from None
         finally:

@@ -1,10 +1,25 @@
 """What the page's script asks of the package: run a block, show what it gives."""
 
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from specctrl.site.in_browser import call, run
+
+ROOT = Path(__file__).parents[2]
+LACKED = ("_multiprocessing", "_posixshmem", "resource", "grp", "pwd")
+"""Modules of the standard library that Pyodide's Python has not, and that this package could come to need."""
+IMPORTING = """
+import importlib, sys
+for name in sys.argv[1].split(","):
+    sys.modules[name] = None
+for name in sys.argv[2:]:
+    importlib.import_module(name)
+"""
 
 
 def text(answer: dict[str, object]) -> list[str]:
@@ -82,3 +97,13 @@ def test_a_call_takes_json_and_gives_json_and_reaches_this_package_alone() -> No
     assert answer["outputs"][0]["data"] == "1"
     with pytest.raises(ValueError, match="os is no module of specctrl"):
         call("os", "getcwd", "{}")
+
+
+def test_what_a_page_runs_can_be_imported_where_a_browser_runs_it() -> None:
+    pages = {page: page.read_text("utf-8") for folder in ("spec", "spec/api") for page in (ROOT / folder).glob("*.md")}
+    shown = {name for text in pages.values() for name in re.findall(r"^\.\. automodule:: (\S+)", text, re.M)}
+    imported = {name for text in pages.values() for name in re.findall(r"^from (specctrl\S*) import ", text, re.M)}
+    assert {"specctrl.shards", "specctrl.proof.prove"} <= shown
+    assert "specctrl.exploration.properties" in imported
+    command = [sys.executable, "-c", IMPORTING, ",".join(LACKED), *sorted(shown | imported)]
+    assert subprocess.run(command, capture_output=True, text=True, check=False).stderr == ""

@@ -9,8 +9,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from specctrl.evidence.mutants import Mutant
 from specctrl.evidence.planted import plant
@@ -20,6 +19,9 @@ from specctrl.targets.adapter import AdapterTarget
 from specctrl.targets.lockstep import ABOVE, Finding, Lockstep, shortened
 from specctrl.targets.plain import encode
 from specctrl.targets.program import Broken
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 INSIDE = ("mask", "shadow", "saved", "intercepted", *ABOVE)
 """What nobody sees from outside a hypervisor."""
@@ -67,7 +69,7 @@ class Changed(AdapterTarget):
     close = kill
 
 
-def _serve(there: Connection, begun: str, mutants: Sequence[Mutant]) -> None:
+def _serve(there: "Connection", begun: str, mutants: Sequence[Mutant]) -> None:
     """Answer messages until none comes; what a mutant breaks ends the process, which says nothing then."""
     os.close(2)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)

@@ -4,10 +4,9 @@ The site shows what the cells showed, the evidence takes from the same runs what
 """
 
 import os
-import resource
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from multiprocessing import connection, get_context
+from multiprocessing import get_context
 from os import cpu_count
 from pathlib import Path
 from typing import Any
@@ -52,6 +51,8 @@ def in_copies(ask: Callable[[str], Any], asked: Sequence[str], jobs: int = cpu_c
 
     The answers are in the order of the questions. RuntimeError if a copy ends without an answer.
     """
+    from multiprocessing import connection  # a browser has neither this nor resource
+
     fork = get_context("fork")
     answers: dict[str, Any] = {}
     running: dict[Any, tuple[str, Any]] = {}
@@ -83,6 +84,8 @@ def in_copies(ask: Callable[[str], Any], asked: Sequence[str], jobs: int = cpu_c
 
 
 def _answer(ask: Callable[[str], Any], question: str, sending: Any, parent: int) -> None:
+    import resource
+
     end_with(parent)
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     sending.send(ask(question))
