@@ -4,12 +4,13 @@ What names a rule and executes its code may still look elsewhere.  So each examp
 is run again on mutants of that code until one breaks it; what none breaks does not count.
 """
 
+import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from itertools import repeat
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 from specctrl.evidence.collect import EvidenceError, Shown, bound_code, own_scenarios
@@ -24,6 +25,8 @@ from specctrl.shards import Workers
 
 DEPTH = 3
 """Events in the histories that are explored on a mutant: this many at most."""
+SECONDS = 0.5
+"""So much of its own time may a scenario take on a mutant, which is a hundred times what it takes."""
 
 
 def mutants_of_rule(rule: Rule) -> list[str]:
@@ -69,24 +72,30 @@ def scenarios_by_id(vectors: Path | None) -> dict[str, Any]:
 
 
 def broken_scenarios(key: str, names: Sequence[str], vectors: Path | None) -> list[str]:
-    """Those of some scenarios that do not pass on a mutant."""
+    """Those of some scenarios that do not pass on a mutant, each in its time; all, if its process breaks."""
 
-    def broken(asked: Sequence[str]) -> list[str]:
+    def broken() -> list[str]:
         scenarios = scenarios_by_id(vectors)
-        return [name for name in asked if not passes(scenarios[name])]
+        return [name for name in names if not passes(scenarios[name])]
 
-    said = on_mutant(key, partial(broken, names))
-    if said is None:  # one does not end: which?
-        return [name for name in names if on_mutant(key, partial(broken, [name])) != []]
-    return list(said)
+    said = on_mutant(key, broken, len(names) * SECONDS)
+    return list(names) if said is None else list(said)
 
 
 def passes(scenario: Any) -> bool:
-    """Whether a scenario passes; one that breaks the emulator does not."""
+    """Whether a scenario passes; one that breaks the emulator does not, nor one that does not end."""
+    signal.signal(signal.SIGVTALRM, _late)
+    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
     try:
         return run_one(scenario, EmulatorTarget("spec")).status == PASS
     except Exception:
         return False
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+
+
+def _late(signum: int, frame: FrameType | None) -> None:
+    raise TimeoutError
 
 
 # ---- explored properties
