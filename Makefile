@@ -44,7 +44,7 @@ quick: $(STAMP) ## what takes seconds: ruff, the floors, the vectors, and the te
 	.ci/changed | xargs -r $(BIN)/pytest -q -x
 
 browser-test: html $(VENV)/browser ## every page in Chromium: requests, contrast, links, keyboard, search, paper
-	$(BIN)/pytest browser -n $(JOBS) --dist loadgroup
+	$(BIN)/pytest browser -n $(JOBS) --dist load
 
 serve: $(VENV)/serve ## serve the site on 127.0.0.1 (PORT=8000); build again and reload when a file changes
 	$(BIN)/sphinx-autobuild --host 127.0.0.1 --port $(PORT) --watch src --watch vectors \

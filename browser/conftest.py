@@ -21,11 +21,21 @@ def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what tests told."""
-    for report in terminalreporter.getreports(""):
-        for name, said in report.user_properties if report.when == "teardown" else ():
-            if name == "told":
-                terminalreporter.write_line(said)
+    """Print what tests told, and what the pages' code did in the page, whichever process ran them."""
+    told = [said for report in terminalreporter.getreports("") if report.when == "teardown"
+            for said in report.user_properties]
+    for name, said in told:
+        if name == "told":
+            terminalreporter.write_line(said)
+    if ran := [said for name, said in told if name == "ran"]:
+        blocks, same, chosen, barred = (sum(one[key] for one in ran) for key in ("blocks", "same", "chosen", "barred"))
+        first, later = (sorted(one[key] for one in ran) for key in ("first", "later"))
+        terminalreporter.write_line(
+            f"in the page: {same} of {blocks} blocks on {len(ran)} pages as built, {chosen} as Z3 chose, "
+            f"{barred} cannot be run there; first result after {first[0]:.1f} to {first[-1]:.1f} s, "
+            f"each later block {later[len(later) // 2] * 1000:.0f} ms (median of pages), "
+            f"{later[-1] * 1000:.0f} ms at most"
+        )
 
 
 @pytest.fixture(scope="session")

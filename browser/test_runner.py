@@ -5,6 +5,7 @@ Needs a built site (``make html``) with the runner in it, the package ``playwrig
 
 import functools
 import http.server
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,11 +30,14 @@ API = {
 """How many runs of prompts the docstrings on each page of the reference have."""
 CHOSEN = {"spec/claims": 1}
 """How many blocks of a page print what Z3 chose; its build for browsers chooses otherwise."""
+BARRED = {
+    "Cannot be run in the page: it starts another program": "starts-a-program",
+    "Cannot be run in the page: it reads files that only the repository has": "reads-the-repository",
+}
+"""What a block says that cannot be run, and the tag of a cell that says so."""
 POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self' 'unsafe-inline'"
 
 SECONDS = 1000.0
-figures: dict[str, list[float]] = {"first": [], "later": []}
-counts = {"pages": 0, "blocks": 0, "same": 0, "chosen": 0, "barred": 0}
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
@@ -144,29 +148,30 @@ def reader(window: BrowserContext, address: str) -> Iterator[Reader]:
     reader.close()
 
 
-@pytest.mark.xdist_group("chapters")  # one process counts them
 @pytest.mark.parametrize("chapter", PAGES)
-def test_every_block_gives_in_the_page_what_it_gave_in_the_build(reader: Reader, chapter: str) -> None:
+def test_every_block_gives_in_the_page_what_it_gave_in_the_build(
+    reader: Reader, chapter: str, record_property: Callable[[str, object], None]
+) -> None:
     reader.open(chapter)
     bars = reader.bars()
     assert bars.count() == PAGES[chapter], "each cell and each run of prompts has one bar"
     started = time.monotonic()
     reader.run(0, agree=True)
-    figures["first"].append(time.monotonic() - started)
+    first = time.monotonic() - started
     started = time.monotonic()
     reader.run(PAGES[chapter] - 1)
-    if PAGES[chapter] > 1:
-        figures["later"].append((time.monotonic() - started) / (PAGES[chapter] - 1))
+    later = (time.monotonic() - started) / max(PAGES[chapter] - 1, 1)
     said = bars.locator(".run-state").all_inner_texts()
-    counts["pages"] += 1
-    counts["blocks"] += len(said)
-    counts["same"] += said.count("Same as built")
+    same = said.count("Same as built")
     chosen = said.count("Z3 chose another example than in the build")
-    barred = said.count("Cannot be run in the page: it starts another program")
-    counts["chosen"] += chosen
-    counts["barred"] += barred
-    assert said.count("Same as built") + chosen + barred == PAGES[chapter], list(enumerate(said))
-    assert barred == (ROOT / f"{chapter}.md").read_text("utf-8").count(":tags: [starts-a-program]")
+    barred = sum(map(said.count, BARRED))
+    record_property("ran", {"blocks": len(said), "same": same, "chosen": chosen, "barred": barred,
+                            "first": first, "later": later})
+    assert same + chosen + barred == PAGES[chapter], list(enumerate(said))
+    page = (ROOT / f"{chapter}.md").read_text("utf-8")
+    assert {why: said.count(why) for why in BARRED} == {
+        why: sum(tag in tags for tags in re.findall(r"^:?tags: \[(.*)\]$", page, re.M)) for why, tag in BARRED.items()
+    }
     assert chosen <= CHOSEN.get(chapter, 0)
 
 
@@ -178,7 +183,14 @@ def test_each_docstring_gives_in_the_page_what_stands_beneath_its_prompts(reader
     reader.page.evaluate(RUN_EACH)
     said = reader.bars().locator(".run-state").all_inner_texts()
     assert len(said) == API[page]
-    assert [(number, text) for number, text in enumerate(said) if text != "Same as built"] == []
+    barred = [number for number, text in enumerate(said) if text in BARRED]
+    assert barred == [number for number, text in enumerate(prompts_of(page)) if "# starts a process" in text]
+    assert [(number, text) for number, text in enumerate(said)
+            if number not in barred and text != "Same as built"] == []
+
+
+def prompts_of(page: str) -> list[str]:
+    return (SITE / "spec" / "api" / f"{page}.html").read_text("utf-8").split('<div class="doctest ')[1:]
 
 
 def test_a_docstring_is_run_by_itself_among_the_names_of_its_module(reader: Reader) -> None:
@@ -189,22 +201,6 @@ def test_a_docstring_is_run_by_itself_among_the_names_of_its_module(reader: Read
     reader.edit(1, ">>> 'left_over' in globals(), 'is_subset' in globals(), __name__\n")
     assert reader.run(1) == "Your code ran"
     assert "(False, True, 'specctrl.model.words')" in reader.page.locator(".run-output:visible").last.inner_text()
-
-
-@pytest.mark.xdist_group("chapters")
-def test_the_counts_are_printed(tell: Callable[[str], None]) -> None:
-    if not counts["pages"]:
-        pytest.skip("the pages were not run")
-    first, later = sorted(figures["first"]), sorted(figures["later"])
-    tell(
-        f"in the page: {counts['same']} of {counts['blocks']} blocks on {counts['pages']} pages as built, "
-        f"{counts['chosen']} as Z3 chose, "
-        f"{counts['barred']} cannot be run there; "
-        f"first result after {first[0]:.1f} to {first[-1]:.1f} s, "
-        f"each later block {later[len(later) // 2] * 1000:.0f} ms "
-        f"(median of pages), {later[-1] * 1000:.0f} ms at most"
-    )
-    assert counts["pages"] == len(PAGES)
 
 
 def test_a_page_view_loads_no_python_and_says_how_much_a_click_will(reader: Reader) -> None:

@@ -46,8 +46,8 @@ def test_the_search_finds_each_rule_by_its_sentence(view: Any) -> None:
 
 
 def test_some_words_of_a_sentence_are_enough(view: Any) -> None:
-    (answer,) = found_by(view, ["host value MASK field"])
-    assert [url for url in answer[:20] if "#rule-" in url] != []
+    (answer,) = found_by(view, ["merge mask refuses"])
+    assert "spec/capability.html#rule-cap.vcpu.tried-on-host" in answer[:5]
 
 
 def test_the_search_finds_each_register_by_its_number_in_either_spelling(view: Any) -> None:
@@ -183,7 +183,7 @@ def test_the_way_to_the_top_covers_no_text(browser: Any, site: str, width: int) 
 
 def test_a_listing_scrolls_by_keyboard(view: Any) -> None:
     page = view("spec/entry-exit.html", width=NARROW)
-    code = page.locator(".spec-source pre[tabindex]").first
+    code = page.locator(".spec-source pre[tabindex]:visible").first
     code.focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_function("() => document.activeElement.scrollLeft > 0")

@@ -44,6 +44,12 @@ function subject(box) {
   return before.at(-1)?.id.slice("module-".length) ?? "";
 }
 
+// Why a block cannot be run in the page; "" if it can.
+const barredBy = (box, text) => {
+  if (box.matches(".tag_starts-a-program") || /# starts a process$/m.test(text)) return "it starts another program";
+  return box.matches(".tag_reads-the-repository") ? "it reads files that only the repository has" : "";
+};
+
 class Block {
   constructor(box, number) {
     const isCell = box.matches(".cell");
@@ -52,7 +58,7 @@ class Block {
     this.listing = isCell ? box.querySelector(".cell_input .highlight") : box;
     this.pre = this.listing.querySelector("pre");
     this.text = this.pre.textContent.trimEnd();
-    this.barred = box.matches(".tag_starts-a-program");
+    this.barred = barredBy(box, this.text);
     this.varies = box.matches(".tag_solver-chooses");
     this.built = isCell ? box.querySelector(".cell_output") : null;
     this.place = element("div", { className: "run-output", hidden: true });
@@ -67,7 +73,7 @@ class Block {
       reset: this.button("Reset", () => this.reset()),
       resetAll: this.button("Reset page", () => blocks.forEach((block) => block.reset())),
     };
-    if (this.barred) this.say("Cannot be run in the page: it starts another program");
+    if (this.barred) this.say(`Cannot be run in the page: ${this.barred}`);
     else this.bar.append(...Object.values(this.buttons));
     this.bar.append(this.state);
     (isCell ? box.querySelector(".cell_input") : box).after(this.bar);

@@ -90,6 +90,7 @@ Search._performSearch = (query, ...rest) => {
   const asked = stems(query);
   const isName = ([, name, , , , , kind]) => kind === "object" && name.startsWith("specctrl.");
   if (!query.includes(".")) found.filter(isName).forEach((one) => (one[4] -= 2 * TEXT));
+  found.filter(([, name, , , , , kind]) => kind === "object" && name === query.trim()).forEach((one) => (one[4] += 4 * TEXT)); // asked for by name
   if (asked.length < 2) return found.sort(_orderResultsByScoreThenName);
   const { alltitles, titles, docnames, filenames } = Search._index;
   const known = new Set(found.map(([name, , anchor]) => name + anchor));

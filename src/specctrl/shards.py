@@ -98,7 +98,7 @@ def carry_out(
     ShardError if a process ends, if a worker of a cluster has other sources, or if a kept result cannot be read;
     what ``work`` raises is raised here.
 
-    >>> list(carry_out(abs, [-1, 2, -3], Workers(jobs=1)))
+    >>> list(carry_out(abs, [-1, 2, -3], Workers(jobs=1)))  # starts a process
     [1, 2, 3]
     """
     workers = workers or Workers()
