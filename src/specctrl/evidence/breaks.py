@@ -8,7 +8,6 @@ import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
-from itertools import repeat
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -71,15 +70,24 @@ def scenarios_by_id(vectors: Path | None) -> dict[str, Any]:
     return {scenario.id: scenario for scenario in own_scenarios(vectors)}
 
 
-def broken_scenarios(key: str, names: Sequence[str], vectors: Path | None) -> list[str]:
+def break_scenarios(keys: Sequence[str], names: Sequence[str], vectors: Path | None) -> dict[str, str]:
+    """For each of some scenarios: the first of the mutants on which it does not pass, or ""."""
+    scenarios = scenarios_by_id(vectors)
+    found = dict.fromkeys(names, "")
+    for key in keys:
+        left = [name for name in names if not found[name]]
+        if left:
+            found |= dict.fromkeys(_broken(key, [scenarios[name] for name in left]), key)
+    return found
+
+
+def _broken(key: str, scenarios: Sequence[Any]) -> list[str]:
     """Those of some scenarios that do not pass on a mutant, each in its time; all, if its process breaks."""
-
     def broken() -> list[str]:
-        scenarios = scenarios_by_id(vectors)
-        return [name for name in names if not passes(scenarios[name])]
+        return [scenario.id for scenario in scenarios if not passes(scenario)]
 
-    said = on_mutant(key, broken, len(names) * SECONDS)
-    return list(names) if said is None else list(said)
+    said = on_mutant(key, broken, len(scenarios) * SECONDS)
+    return [scenario.id for scenario in scenarios] if said is None else list(said)
 
 
 def passes(scenario: Any) -> bool:
@@ -132,22 +140,17 @@ def break_shown(
     """
     mutants = {id: keys for id, rule in rules.items() if (keys := mutants_of_rule(rule))}
     pages: dict[str, dict[str, list[Rule]]] = {}
-    asked: dict[str, set[str]] = {}
-    for id, keys in mutants.items():
+    for id in mutants:
         for example in found[id].examples:
             pages.setdefault(example.page, {}).setdefault(example.place, []).append(rules[id])
-        for key in keys:
-            asked.setdefault(key, set()).update(found[id].scenarios)
     scenarios_by_id(vectors)
-    with planters(Workers(jobs)).executor(len(pages) + len(asked)) as pool:
+    with planters(Workers(jobs)).executor(len(pages) + len(mutants)) as pool:
         cells = [pool.submit(break_cells, spec / Path(page).name, wanted) for page, wanted in pages.items()]
-        runs = pool.map(broken_scenarios, asked, map(sorted, asked.values()), repeat(vectors), chunksize=16)
-        breaks = dict(zip(asked, map(frozenset, runs), strict=True))
+        runs = [pool.submit(break_scenarios, keys, found[id].scenarios, vectors) for id, keys in mutants.items()]
         broken = {item: mutant for one in cells for item, mutant in one.result().items()}
-    for id, keys in mutants.items():
-        judged = {example.place: broken[id, example.place] for example in found[id].examples}
-        judged |= {name: next((key for key in keys if name in breaks[key]), "") for name in found[id].scenarios}
-        keep_broken(found[id], judged)
+        for id, run in zip(mutants, runs, strict=True):
+            examples = {example.place: broken[id, example.place] for example in found[id].examples}
+            keep_broken(found[id], examples | run.result())
 
 
 def keep_broken(shown: Shown, broken: dict[str, str]) -> None:
