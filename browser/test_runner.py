@@ -159,7 +159,8 @@ def test_every_block_gives_in_the_page_what_it_gave_in_the_build(
     reader.run(0, agree=True)
     first = time.monotonic() - started
     started = time.monotonic()
-    reader.run(PAGES[chapter] - 1)
+    last = bars.filter(has=reader.page.get_by_role("button", name="Run")).last  # it runs all that stand above it
+    reader.run(bars.evaluate_all("(bars, last) => bars.indexOf(last)", last.element_handle()))
     later = (time.monotonic() - started) / max(PAGES[chapter] - 1, 1)
     said = bars.locator(".run-state").all_inner_texts()
     same = said.count("Same as built")
