@@ -36,7 +36,8 @@ def add_evidence(commands: Any) -> None:
 
 def evidence_command(options: argparse.Namespace) -> int:
     """``specctrl evidence``: gather, print, and fail where something is red or missing."""
-    from specctrl.evidence.records import EvidenceError, RecordError, evidence_folder, gather
+    from specctrl.evidence.collect import EvidenceError
+    from specctrl.evidence.records import RecordError, evidence_folder, gather
     from specctrl.rules import data_folder, load_rules
 
     if options.rule is not None and options.rule not in load_rules():

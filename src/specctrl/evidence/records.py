@@ -287,4 +287,4 @@ def _shown(row: Content) -> Shown:
     return Shown(**{**row, "examples": [Example(**one) for one in row["examples"]]})
 
 
-__all__ = ["Evidence", "EvidenceError", "RecordError", "evidence_folder", "gather", "lacks", "obtain"]
+__all__ = ["Evidence", "RecordError", "evidence_folder", "gather", "lacks", "obtain"]
