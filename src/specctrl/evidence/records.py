@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from specctrl.digest import CORE, PACKAGE, digest, digest_of
-from specctrl.evidence.collect import EvidenceError, Example, Shown, collect
+from specctrl.evidence.collect import Example, Shown, collect
 from specctrl.evidence.page_runs import read_runs, run_all, run_all_docstrings
 from specctrl.exploration.properties import PROPERTIES
 from specctrl.processes import workers
