@@ -111,7 +111,7 @@ enum specctrl_feature {
 	SPECCTRL_HAS_ARCH_CAPABILITIES	= 1 << 8,	/* CPUID.(7,0):EDX[29] */
 	SPECCTRL_HAS_RRSBA		= 1 << 9,	/* ARCH_CAPABILITIES[19]; no CPUID bit */
 	SPECCTRL_HAS_BHI_NO		= 1 << 10,	/* ARCH_CAPABILITIES[20]; no CPUID bit */
-	SPECCTRL_HAS_AMD_IBRS		= 1 << 11,	/* CPUID.80000008H:EBX[14]; these three */
+	SPECCTRL_HAS_AMD_IBRS		= 1 << 11,	/* CPUID.0x80000008:EBX[14]; these three */
 	SPECCTRL_HAS_AMD_STIBP		= 1 << 12,	/* EBX[15]; only of a guest: KVM shows */
 	SPECCTRL_HAS_AMD_SSBD		= 1 << 13,	/* EBX[24]; them on Intel hosts, too */
 };

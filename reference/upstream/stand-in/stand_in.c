@@ -139,7 +139,7 @@ static const struct {
 	{ "BHI_NO", SPECCTRL_HAS_BHI_NO, 0, 0 },
 };
 
-/* AMD's bits, in EBX of leaf 80000008H: KVM shows each where Intel's is. */
+/* AMD's bits, in EBX of leaf 0x80000008: KVM shows each where Intel's is. */
 static const struct {
 	u8 bit;
 	u32 feature, like;

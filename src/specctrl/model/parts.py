@@ -26,9 +26,9 @@ class Features:
     rrsba: bool = False  # IA32_ARCH_CAPABILITIES[19]
     bhi_no: bool = False  # IA32_ARCH_CAPABILITIES[20]
     tsx: bool = False  # transactions: XBEGIN does not fault
-    amd_ibrs: bool = False  # CPUID.80000008H:EBX[14], AMD's bits, which KVM shows on Intel hosts too
-    amd_stibp: bool = False  # CPUID.80000008H:EBX[15]
-    amd_ssbd: bool = False  # CPUID.80000008H:EBX[24]
+    amd_ibrs: bool = False  # CPUID.0x80000008:EBX[14], AMD's bits, which KVM shows on Intel hosts too
+    amd_stibp: bool = False  # CPUID.0x80000008:EBX[15]
+    amd_ssbd: bool = False  # CPUID.0x80000008:EBX[24]
 
     @property
     def shows_spec_ctrl(self) -> bool:

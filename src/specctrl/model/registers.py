@@ -206,7 +206,7 @@ _VIRTUAL_MITIGATION_CTRL = Register(
     ),
 )
 
-_SDM_CPUID = "SDM vol. 2, CPUID leaf 07H"
+_SDM_CPUID = "SDM vol. 2, CPUID leaf 0x07"
 
 _CPUID_7_0_EDX = Register(
     name="CPUID.(7,0):EDX", number=7, kind="CPUID",

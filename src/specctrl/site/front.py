@@ -31,7 +31,7 @@ class Figures:
             ("scenarios", self.scenarios, "scenarios to run on your code (profile spec)"),
             ("claims", self.claims, "claims proven for all 64-bit values and histories"),
             ("explored", self.states, "states explored, no property violated"),
-            ("mutants", self.noticed, f"of {self.planted} planted errors noticed; the rest are listed"),
+            ("mutants", self.noticed, f"of {self.planted:,} planted errors noticed; the rest are listed"),
         )
 
     def _repr_html_(self) -> str:

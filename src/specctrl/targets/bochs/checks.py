@@ -178,7 +178,7 @@ CASES: dict[str, Cases] = {
 }
 """For each rule its cases."""
 
-NO_ENTRY_LOAD = "no model offers the VM-entry control \"load IA32_SPEC_CTRL\": bit 24 is 0 in the high half of MSR 490H"
+NO_ENTRY_LOAD = 'no model offers the VM-entry control "load IA32_SPEC_CTRL": bit 24 is 0 in the high half of MSR 0x490'
 NOT_SHOWN = {
     "processor.load.entry": NO_ENTRY_LOAD,
     "processor.load.saved": NO_ENTRY_LOAD,

@@ -32,13 +32,13 @@ def compared(processes: Processes) -> dict[str, Any]:
 def offered(processes: Processes) -> dict[str, dict[str, str | None]]:
     """What each model says of the two controls "load IA32_SPEC_CTRL": the MSRs that list the controls that may be 1.
 
-    Of MSR 490H the high half, which lists them; null where there is no MSR 493H to read.
+    Of MSR 0x490 the high half, which lists them; null where there is no MSR 0x493 to read.
     """
     found: dict[str, dict[str, str | None]] = {}
     for model in MODELS:
         answers = processes.of(model).ask(["describe"])[0]
         second = answers["secondary_exit_controls"]
-        found[model] = {"490H": f"{answers['entry_controls']:#x}", "493H": None if second is None else f"{second:#x}"}
+        found[model] = {"0x490": f"{answers['entry_controls']:#x}", "0x493": None if second is None else f"{second:#x}"}
     return found
 
 
