@@ -39,7 +39,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_config_value("page_runner", False, "html", bool)
     app.add_config_value("page_policy", True, "html", bool)
 
-    for part in ("policies", "c_reference", "downloads", "redirects", "reading"):
+    for part in ("policies", "c_reference", "downloads", "redirects", "reading", "licences"):
         app.setup_extension(f"specctrl.site.{part}")
     app.add_domain(SpecDomain)
     app.add_role("rule", RuleRole())
