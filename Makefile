@@ -13,9 +13,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 SITE := $(VENV)/site
 STAMP := $(VENV)/installed
-PIP := $(BIN)/python -m pip install -q -c constraints.txt
+INSTALL := locks/install $(BIN)/python
 PORT ?= 8000
 JOBS ?= auto
+
+# $(call optional,LOCK,WHAT IS LACKING): a file that is not the locked one is an error here too (3), anything else is said.
+optional = if $(INSTALL) site test $(1); then touch $@; else [ $$? != 3 ] && echo "$(2)" >&2; fi
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -68,25 +71,29 @@ clean: ## remove everything that was built, .venv too
 	rm -rf $(VENV) _build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
-$(VENV)/bochs: $(STAMP)
-	@$(PIP) --only-binary bochscpu-python --no-build-isolation -e '.[bochs]' \
-	&& touch $@ || echo "bochscpu-python could not be installed: nothing runs on Bochs' processor" >&2
+$(VENV)/bochs: $(STAMP) locks/bochs.txt
+	@$(call optional,bochs,bochscpu-python could not be installed: nothing runs on Bochs' processor)
 
-$(VENV)/browser: $(STAMP)
-	@$(PIP) --no-build-isolation -e '.[browser]' && touch $@ \
-	|| echo "Playwright could not be installed: only what needs no browser is tested" >&2
+$(VENV)/browser: $(STAMP) locks/browser.txt
+	@$(call optional,browser,Playwright could not be installed: only what needs no browser is tested)
 
-$(VENV)/serve: $(SITE)
-	$(PIP) --no-build-isolation -e '.[serve]'
+$(VENV)/proofs-c: $(STAMP) locks/proofs-c.txt
+	@$(call optional,proofs-c,ESBMC could not be installed: the claims about the reference in C are not proven)
+
+$(VENV)/cluster: $(STAMP) locks/cluster.txt
+	@$(call optional,cluster,dask.distributed could not be installed: no shards on a cluster)
+
+$(VENV)/serve: $(SITE) locks/serve.txt
+	$(INSTALL) site serve
 	@touch $@
 
-$(STAMP): $(SITE)
-	$(PIP) --no-build-isolation -e '.[test]'
+$(STAMP): $(SITE) locks/test.txt
+	$(INSTALL) site test
 	@touch $@
 
-$(SITE): pyproject.toml constraints.txt
+$(SITE): pyproject.toml locks/site.txt
 	@[ -n "$(PYTHON)" ] || { echo "needs Python 3.11 or newer with its venv module" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(PIP) hatchling editables
-	$(PIP) --no-build-isolation -e '.[docs,prove]'
+	$(INSTALL) site
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
 	@touch $@

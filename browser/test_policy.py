@@ -1,6 +1,10 @@
 """The content security policy, by trying what it forbids and what it must let through."""
 
-from typing import Any
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+from urllib.request import urlopen
 
 import pytest
 
@@ -53,13 +57,115 @@ def test_nothing_is_asked_elsewhere(view: Any) -> None:
     assert page.evaluate(blocked) == "connect-src"
 
 
-def test_webassembly_and_workers_of_the_site_are_let_through(view: Any) -> None:
+def test_webassembly_is_let_through(view: Any) -> None:
     page = view("spec/problem.html")
     assert page.evaluate(f"() => WebAssembly.compile({MODULE}).then(() => true)")
-    started = """() => new Promise(done => {
+
+
+def test_a_worker_starts_from_a_blob_which_has_the_policy_of_the_page_and_from_no_file_which_would_have_none(
+    view: Any,
+) -> None:
+    page = view("spec/problem.html")
+    tried = """address => new Promise(done => {
       addEventListener('securitypolicyviolation', event => done(event.effectiveDirective));
-      const worker = new Worker('../_static/doctools.js');
-      worker.onerror = () => done('started');  // it is no worker's script, which it finds out once it runs
-      setTimeout(() => done('no answer'), 5000);
+      const text = `fetch("http://127.0.0.1:9/").catch(() => {});
+        addEventListener("securitypolicyviolation", (event) => postMessage(event.effectiveDirective));`;
+      const worker = new Worker(address ?? URL.createObjectURL(new Blob([text])));
+      worker.onmessage = ({ data }) => done(`in the worker: ${data}`);
     })"""
-    assert page.evaluate(started) == "started"
+    assert page.evaluate(tried, None) == "in the worker: connect-src"
+    assert page.evaluate(tried, "../_static/doctools.js") == "worker-src"
+
+
+def test_a_style_that_was_put_into_the_page_does_nothing(view: Any) -> None:
+    page = view("spec/problem.html")
+    put = """() => {
+      document.body.insertAdjacentHTML('beforeend', '<p id="planted" style="opacity: 0">x</p>');
+      return getComputedStyle(document.querySelector('#planted')).opacity;
+    }"""
+    assert page.evaluate(put) == "1"
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """Another origin, which notes what it is asked, and would answer anybody."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        """Answer."""
+        self.asked.append(self.path)
+        self.send_response(200)
+        self.send_header("Access-Control-Allow-Origin", "*")
+        self.end_headers()
+        self.wfile.write(b"postMessage('loaded')")
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[str]:
+    """The address of the other origin."""
+    Elsewhere.asked.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+ASKING = """\
+import js
+from pyodide.ffi import to_js
+refused = []
+request = js.XMLHttpRequest.new()
+request.open("GET", "ELSEWHERE/by-request", False)
+try:
+    request.send()
+except Exception as error:
+    refused.append(type(error).__name__)
+try:
+    js.Worker.new("ELSEWHERE/by-worker.js", to_js({"type": "module"}, dict_converter=js.Object.fromEntries))
+except Exception as error:
+    refused.append(type(error).__name__)
+js.fetch("ELSEWHERE/by-fetch")
+js.WebSocket.new("ELSEWHERE/by-socket".replace("http", "ws"))
+js.EventSource.new("ELSEWHERE/by-events")
+refused"""
+LEADING = """\
+class Page:
+    def _repr_html_(self):
+        return ('<meta http-equiv="refresh" content="0; url=ELSEWHERE/by-refresh">'
+                '<img src="ELSEWHERE/by-image" onerror="document.title = 1"><a href="ELSEWHERE/by-link">here</a>'
+                '<iframe src="ELSEWHERE/by-frame"></iframe><b style="color: red" class="kept">kept</b>')
+Page()"""
+
+
+def run_first(page: Any, code: str) -> None:
+    """Put code into the first cell of the page, and run it."""
+    page.evaluate("document.querySelectorAll('details').forEach((fold) => (fold.open = true))")
+    bar = page.locator(".run-bar").first
+    bar.get_by_role("button", name="Edit").click()
+    page.locator("textarea.run-editor").first.fill(code)
+    bar.get_by_role("button", name="Run").click()
+    if (agree := bar.get_by_role("button", name="Load and run")).is_visible():
+        agree.click()
+    bar.locator(".run-state[data-result]").wait_for(timeout=180_000)
+
+
+def test_code_that_a_reader_changes_cannot_ask_another_origin(view: Any, elsewhere: str) -> None:
+    assert urlopen(f"{elsewhere}/by-hand").status == 200  # it can be asked
+    page = view("spec/entry-exit.html")
+    run_first(page, ASKING.replace("ELSEWHERE", elsewhere))
+    assert page.locator(".run-output").first.inner_text().strip() == "['JsException', 'JsException']"
+    page.wait_for_timeout(1000)
+    assert Elsewhere.asked == ["/by-hand"]
+
+
+def test_html_that_code_makes_is_shown_without_what_could_load_or_lead_elsewhere(view: Any, elsewhere: str) -> None:
+    page = view("spec/entry-exit.html")
+    run_first(page, LEADING.replace("ELSEWHERE", elsewhere))
+    shown = page.locator(".run-output .output").first
+    assert shown.evaluate("box => box.innerHTML") == '<a>here</a><b class="kept">kept</b>'
+    page.wait_for_timeout(1000)
+    assert Elsewhere.asked == []
+    assert page.url.endswith("/spec/entry-exit.html")

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What must come of a scenario on the test machine: the emulator, with Bochs' processor, as the machine is driven.
 
 * *The processor is Bochs'*: WRMSR leaves SHADOW as it is, and MSR 0x48 takes exactly 0x5FF, whatever CPUID says.

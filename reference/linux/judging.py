@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The answers of the test machine: compared with what must come of them, and replayed as an adapter."""
 
 import json

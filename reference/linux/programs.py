@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Programs that run whole on the test machine: the exported KVM selftest, and a Linux guest whose kernel reports.
 
 ``python3 reference/linux/programs.py batch DIR`` writes their batch, ``compare DIR`` reads what they printed.  What the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The scenarios that the test machine performs: which it can show, and on which boot.
 
 ``python3 reference/linux/rig.py batches DIR`` writes one batch for each boot, ``compare DIR`` reads the answers;

@@ -36,3 +36,5 @@ self.onmessage = async ({ data }) => {
     postMessage({ id: data.id, error: String(error.message ?? error) });
   }
 };
+
+postMessage({ id: "here" }); // what is posted before has nobody to take it

@@ -1,4 +1,12 @@
 // Python in a worker of the page. Loaded when it is first asked for; whatever it loads comes from this site.
+
+// A worker that is started from a file has no policy but that file's own answer; from a blob it has the page's, so that
+// no code that a reader runs can ask anybody but this site.
+const script = new URL("python-worker.mjs", import.meta.url).href;
+// It imports its script when it runs: a script that is imported before that would have to be a worker's by the policy.
+const start = `import(${JSON.stringify(script)}).catch((error) => postMessage({ id: "ready", error: String(error) }));`;
+const starter = new Blob([start], { type: "text/javascript" });
+
 export class Python {
   // archives: what is unpacked into Python's path, by file name beside Pyodide.
   constructor(archives) {
@@ -10,15 +18,19 @@ export class Python {
     this.ready ??= new Promise((done, failed) => {
       this.answers = new Map();
       this.asked = 0;
-      this.worker = new Worker(new URL("python-worker.mjs", import.meta.url), { type: "module" });
+      const address = URL.createObjectURL(starter);
+      this.worker = new Worker(address, { type: "module" });
       this.worker.onerror = (event) => failed(new Error(event.message || "the worker did not start"));
       this.worker.onmessage = ({ data }) => {
-        if (data.id === "ready") return data.error ? failed(new Error(data.error)) : done();
+        if (data.id === "here") return this.worker.postMessage({ archives: this.archives });
+        if (data.id === "ready") {
+          URL.revokeObjectURL(address);
+          return data.error ? failed(new Error(data.error)) : done();
+        }
         const { resolve, reject } = this.answers.get(data.id);
         this.answers.delete(data.id);
         return data.error ? reject(new Error(data.error)) : resolve(JSON.parse(data.text));
       };
-      this.worker.postMessage({ archives: this.archives });
     }).catch((error) => {
       this.stop();
       throw error;

@@ -1,6 +1,7 @@
 // Runs the page's code where it stands. A page is always run from its top: a result never depends on what was
 // run before it, only on the text above it. A docstring is run by itself, among the names of its module.
 import { Python } from "./python.mjs";
+import { nodesOf } from "./safe.mjs";
 
 const about = document.querySelector("script[data-megabytes], script[data-lacks]").dataset;
 const python = new Python((about.archives ?? "").split(" "));
@@ -28,7 +29,7 @@ function essence(box) {
 function shown(outputs) {
   return outputs.map(({ kind, data }) => {
     const box = element("div", { className: kind === "html" ? "output text_html" : "output" });
-    if (kind === "html") box.innerHTML = data;
+    if (kind === "html") box.append(...nodesOf(data));
     else box.append(element("pre", { textContent: data }));
     return box;
   });

@@ -45,7 +45,7 @@ class TestTimeline:
         for value in range(12):
             machine.wrmsr(msr=0x48, value=value & 1)
         html = timeline(machine, "twelve writes").html
-        assert [int(steps) for steps in re.findall(r"--steps:(\d+)", html)] == [4, 4, 4]
+        assert [int(steps) for steps in re.findall(r" steps-(\d+)", html)] == [4, 4, 4]
 
     def test_a_history_without_this_vcpu_is_refused(self) -> None:
         with pytest.raises(ValueError, match="no step of vCPU 3"):

@@ -1,8 +1,7 @@
-"""What each page of the site carries besides its text: addresses, the policy."""
+"""What each page of the site carries besides its text: addresses, and what the search knows of it."""
 
 import pickle
 import sys
-from html import unescape
 from pathlib import Path
 
 import pytest
@@ -76,14 +75,3 @@ class TestAddresses:
         with (site.root / "_build" / "doctrees" / "environment.pickle").open("rb") as stored:
             known = pickle.load(stored)._search_index_index_entries
         assert known["spec/toy"] == [("keepsake", "index-0", "main")]
-
-
-class TestPolicy:
-    def test_it_stands_in_the_head_of_each_page_before_what_it_governs(self, site: Site) -> None:
-        site.pages |= {"spec/toy": PAGE}
-        site.build()
-        for name in ("index", "spec/toy", "search", "genindex"):
-            head = unescape(site.page(name))
-            assert head.index("http-equiv=\"Content-Security-Policy\" content=\"default-src 'self';") < head.index(
-                '<link rel="stylesheet"'
-            )

@@ -20,7 +20,7 @@ LANES = (  # what a lane is called, where its values are, and whose it is
     ("saved by KVM", "saved", "kvm"),
 )
 COLUMNS = 5
-"""At most so many steps stand beside each other: as many as a telephone shows."""
+"""At most so many steps stand beside each other: as many as a telephone shows, and spec.css has a class for."""
 SETUP = frozenset({
     "create_vcpu", "set_msrs", "get_msrs", "enable_cap", "check_extension", "get_supported_force_spec_ctrl",
     "get_feature_msrs", "get_msr_index_list", "get_msr_feature_index_list", "set_msr_filter"})
@@ -143,7 +143,7 @@ def _table(drawn: Sequence[Row], states: Sequence[Row], lanes: Sequence[Lane], f
     for label, whose, values, bad in lanes:
         body += _lane(label, whose, _cells(values, bad, first, last))
     twice = " twice" if any(label.endswith("as specified") for label, *_ in lanes) else ""
-    return (f'<table class="spec-history{twice}" style="--steps:{last - first}">'
+    return (f'<table class="spec-history steps-{last - first}{twice}">'
             f"<thead><tr><td></td>{heads}</tr></thead><tbody>{body}</tbody></table>")
 
 

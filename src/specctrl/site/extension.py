@@ -37,9 +37,8 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_config_value("spec_commit", "", "html", str)
     app.add_config_value("spec_counts", {}, "html", dict)
     app.add_config_value("page_runner", False, "html", bool)
-    app.add_config_value("page_policy", True, "html", bool)
 
-    for part in ("policies", "c_reference", "downloads", "redirects", "reading"):
+    for part in ("policies", "c_reference", "downloads", "redirects", "reading", "licences", "content_policy"):
         app.setup_extension(f"specctrl.site.{part}")
     app.add_domain(SpecDomain)
     app.add_role("rule", RuleRole())
@@ -81,7 +80,6 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("html-page-context", html.add_contents, priority=400)  # before the theme asks for them
     app.connect("html-page-context", html.add_banner)
     app.connect("html-page-context", html.add_facts)
-    app.connect("html-page-context", html.add_policy)
     app.connect("html-page-context", html.mend, priority=900)  # after the theme's own
     app.connect("html-page-context", layout.add_assets)
     app.connect("html-page-context", runner.add_script)

@@ -17,7 +17,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.osutil import relative_uri
 
-from specctrl.site.html import policy
+from specctrl.site.content_policy import policy
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ def write(app: Sphinx, exception: Exception | None) -> None:
             continue
         passages = [_link(app.env, each, to) for each, to in moved.items() if each.page == old.page and each.fragment]
         text = PAGE.format(
-            policy=policy([FOLLOW]),
+            policy=policy(f"<script>{FOLLOW}</script>"),
             title=escape(_title(app.env, new.page)),
             target=escape(new.uri(old.page)),
             canonical=escape(Place(new.page).uri(old.page)),
