@@ -101,6 +101,11 @@ static char *text(const char *key)
 	return NULL;
 }
 
+static const char *truth(bool holds)
+{
+	return holds ? "true" : "false";
+}
+
 static bool is(const char *key, const char *value)
 {
 	const char *given = text(key);
@@ -551,7 +556,8 @@ static const char *begin(struct specctrl_model *model)
 	machine.vm = make_vm(read_host("host"));
 	answer("profiles=spec observes=ret,value,values,stored,contains,lacks,refused,errno,fault,"
 	       "host_fault,exit,fail,abort,reflected,blocked,vmm_aborts,host_spec_ctrl,effective,"
-	       "guest_view,mask,shadow,intercepted,saved,level,smm,shut_down,misuse");
+	       "guest_view,mask,shadow,intercepted,reads_intercepted,saved,level,smm,in_guest,"
+	       "shut_down,nested_flags,vm_error,entry_failed,guest_field,misuse");
 	return NULL;
 }
 
@@ -753,6 +759,29 @@ static struct saved *find_saved(const char *label)
 	return NULL;
 }
 
+static void answer_nested_flags(const struct specctrl_nested_state *state)
+{
+	const struct {
+		const char *name;
+		bool holds;
+	} flags[] = {
+		{ "GUEST_MODE", state->level2 },
+		{ "RUN_PENDING", state->nested.run_pending },
+		{ "SMM_GUEST_MODE", state->nested.smm_left_level2 },
+		{ "SMM_VMXON", state->nested.smm_left_vmx },
+	};
+	const char *comma = "";
+	size_t i;
+
+	answer("nested_flags=");
+	for (i = 0; i < ARRAY_SIZE(flags); i++) {
+		if (!flags[i].holds)
+			continue;
+		printf("%s%s", comma, flags[i].name);
+		comma = ",";
+	}
+}
+
 static const char *get_nested_state(struct specctrl_model *model)
 {
 	struct specctrl_vcpu *vcpu = &model->vcpu;
@@ -770,6 +799,7 @@ static const char *get_nested_state(struct specctrl_model *model)
 	}
 	specctrl_get_nested_state(vcpu, &saved->state);
 	answer("ret=0");
+	answer_nested_flags(&saved->state);
 	return NULL;
 }
 
@@ -1136,10 +1166,102 @@ static const char *observe(struct specctrl_model *model)
 		answer("mask=0x%" PRIx64 " shadow=0x%" PRIx64, vmcs->mask, vmcs->shadow);
 	else
 		answer("mask=null shadow=null");
-	answer("intercepted=%s saved=0x%" PRIx64 " level=%d smm=%s shut_down=%s",
-	       specctrl_write_exits(model) ? "true" : "false", vcpu->saved,
-	       vcpu->level2 ? 2 : 1, vcpu->nested.smm ? "true" : "false",
-	       vcpu->shut_down ? "true" : "false");
+	answer("intercepted=%s reads_intercepted=%s saved=0x%" PRIx64,
+	       truth(specctrl_access_exits(model, true)),
+	       truth(specctrl_access_exits(model, false)), vcpu->saved);
+	answer("level=%d smm=%s in_guest=%s shut_down=%s", vcpu->level2 ? 2 : 1,
+	       truth(vcpu->nested.smm), truth(model->cpu.non_root), truth(vcpu->shut_down));
+	return NULL;
+}
+
+/* What the VMCS of a bare stay has; a field is written only if its value is given. */
+static enum specctrl_event read_vmcs(const struct specctrl_cpu *cpu, struct specctrl_vmcs *vmcs)
+{
+	enum specctrl_event event = SPECCTRL_CPU_DONE;
+
+	memset(vmcs, 0, sizeof(*vmcs));
+	vmcs->use_msr_bitmap = true;
+	vmcs->virtualize = is("virtualize", "true");
+	vmcs->load_on_entry = is("load_on_entry", "true");
+	vmcs->load_on_exit = is("load_on_exit", "true");
+	vmcs->entry_load = (struct specctrl_area){ text("entry_load"), number("entry_load") };
+	vmcs->exit_store.present = is("exit_store", "true");
+	vmcs->exit_load = (struct specctrl_area){ text("exit_load"), number("exit_load") };
+	if (text("mask"))
+		event = specctrl_vmwrite_mask(cpu, vmcs, number("mask"));
+	if (!event && text("shadow"))
+		event = specctrl_vmwrite_shadow(cpu, vmcs, number("shadow"));
+	if (!event && text("guest_field"))
+		event = specctrl_vmwrite_guest(cpu, vmcs, number("guest_field"));
+	if (!event && text("host_field"))
+		event = specctrl_vmwrite_host(cpu, vmcs, number("host_field"));
+	return event;
+}
+
+/* A stay in a guest without the hypervisor: the processor, and a VMCS that the words give. */
+static const char *bare_stay(struct specctrl_model *model)
+{
+	static const unsigned int vm_errors[] = {
+		[SPECCTRL_CPU_VMFAIL_CONTROLS] = 7,
+		[SPECCTRL_CPU_VMFAIL_HOST_FIELD] = 8,
+		[SPECCTRL_CPU_VMFAIL_FIELD] = 12,
+	};
+	enum specctrl_event event, fault = SPECCTRL_CPU_DONE;
+	struct specctrl_cpu cpu = {
+		.writable = specctrl_writable_bits(the_host()->features),
+		.has_control = the_host()->has_control,
+		.spec_ctrl = the_host()->spec_ctrl,
+		.entry_loads_shadow = machine.entry_loads_shadow,
+	};
+	bool entered, reads = is("read", "true");
+	uint64_t value = 0, effective = 0;
+	char *offers = text("offers"), *at;
+	struct specctrl_vmcs vmcs;
+
+	(void)model;
+	while ((at = next_item(&offers, ','))) {
+		cpu.has_entry_load |= !strcmp(at, "entry");
+		cpu.has_exit_load |= !strcmp(at, "exit");
+	}
+	event = read_vmcs(&cpu, &vmcs);
+	if (!event)
+		event = specctrl_cpu_vm_entry(&cpu, &vmcs);
+	entered = !event;
+	if (entered) {
+		if (text("write"))
+			fault = specctrl_cpu_guest_wrmsr(&cpu, &vmcs, number("write"));
+		if (!fault && reads)
+			fault = specctrl_cpu_guest_rdmsr(&cpu, &vmcs, &value);
+		effective = cpu.spec_ctrl;
+		event = specctrl_cpu_vm_exit(&cpu, &vmcs);
+	}
+	if (event == SPECCTRL_CPU_UNDEFINED)
+		return "the SDM leaves this value of IA32_SPEC_CTRL undefined";
+	if (event == SPECCTRL_CPU_VMX_ABORT || event == SPECCTRL_CPU_GP) {
+		answer(event == SPECCTRL_CPU_GP ? "fault=#GP" : "abort=true");
+		return NULL;
+	}
+	if (event == SPECCTRL_CPU_ENTRY_FAILED)
+		answer("entry_failed=true");
+	else if (event)
+		answer("vm_error=%u", vm_errors[event]);
+	if (fault)
+		answer("fault=#GP");
+	else if (entered && reads)
+		answer("value=0x%" PRIx64, value);
+	if (entered)
+		answer("effective=0x%" PRIx64, effective);
+	answer("host_spec_ctrl=0x%" PRIx64, cpu.spec_ctrl);
+	if (cpu.has_control)
+		answer("shadow=0x%" PRIx64, vmcs.shadow);
+	else
+		answer("shadow=null");
+	if (cpu.has_entry_load)
+		answer("guest_field=0x%" PRIx64, vmcs.guest_spec_ctrl);
+	else
+		answer("guest_field=null");
+	if (entered && vmcs.exit_store.present)
+		answer("stored=0x%" PRIx64, vmcs.exit_store.value);
 	return NULL;
 }
 
@@ -1199,6 +1321,7 @@ static const struct {
 	{ "exit", RUNNING, host_exit },
 	{ "host_write", RUNNING, host_write },
 	{ "observe", A_VCPU, observe },
+	{ "bare_stay", NOTHING, bare_stay },
 };
 
 /* Whether a list of features has a name that is not known here. */

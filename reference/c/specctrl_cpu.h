@@ -523,15 +523,15 @@ static inline uint64_t specctrl_view(struct specctrl_model *model)
 	return model->vcpu.guest_view;
 }
 
-/* Whether a WRMSR of the guest would exit, at its level, after a merge that still waits. */
-static inline bool specctrl_write_exits(struct specctrl_model *model)
+/* Whether an access of the guest would exit, at its level, after a merge that still waits. */
+static inline bool specctrl_access_exits(struct specctrl_model *model, bool write)
 {
 	const struct specctrl_vcpu *vcpu = &model->vcpu;
 
 	if (vcpu->bitmap_merge_pending && vcpu->level2)
-		return specctrl_intercepted(vcpu, false, true) ||
-		       specctrl_l1_intercepts(vcpu, MSR_IA32_SPEC_CTRL, true);
-	return specctrl_intercepted(vcpu, vcpu->level2, true);
+		return specctrl_intercepted(vcpu, false, write) ||
+		       specctrl_l1_intercepts(vcpu, MSR_IA32_SPEC_CTRL, write);
+	return specctrl_intercepted(vcpu, vcpu->level2, write);
 }
 
 #endif /* SPECCTRL_CPU_H */

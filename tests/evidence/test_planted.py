@@ -42,8 +42,8 @@ class TestPlanting:
 
     def test_a_method_without_its_call_of_super_is_planted(self):
         key = "vmm.migration:MsrsRefused.__init__:delete:1"
-        assert [[[1, 2]], [[1, 2]]] == list(both(key, lambda: [list(each) for each in MsrsRefused((1, 2)).args]))
-        assert [[1, 2], [1, 2]] == list(both(key, lambda: MsrsRefused((1, 2)).msrs))
+        assert [[[1, 2], True], [[1, 2], True]] == list(both(key, lambda: [*MsrsRefused([1, 2], True).args]))
+        assert [[1, 2], [1, 2]] == list(both(key, lambda: MsrsRefused((1, 2), False).msrs))
 
     def test_a_child_that_fails_or_does_not_end_says_nothing(self):
         def never():

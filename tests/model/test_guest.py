@@ -8,6 +8,7 @@ import pytest
 from helpers import BIT_63, MC, ME, SC, SPR, VE, machine
 from specctrl.model.guest import (
     BhbSequence,
+    BhiDisS,
     Kernel,
     KernelCpu,
     Os,
@@ -66,7 +67,7 @@ class TestChoose:
         [
             (Kernel(), LEVELLED, 0, (1,), "short", "short"),
             (Kernel(), WITH_BOTH, 0, (1, 0x401), "none", "none"),
-            (Kernel(bhi_dis_s="never"), WITH_BOTH, 0, (1,), "short", "short"),
+            (Kernel(bhi_dis_s=BhiDisS.NEVER), WITH_BOTH, 0, (1,), "short", "short"),
             (Kernel(spectre_bhi=SpectreBhi.OFF), WITH_BOTH, 0, (1,), "none", "none"),
             (Kernel(spectre_bhi=SpectreBhi.VMEXIT), LEVELLED, 0, (1,), "none", "short"),
             (Kernel(spectre_bhi=SpectreBhi.VMEXIT), WITH_BOTH, 0, (1, 0x401), "none", "none"),
@@ -222,7 +223,8 @@ class TestKeys:
 
     def test_there_and_back(self) -> None:
         for os, sequence, bhi in product(Os, BhbSequence, SpectreBhi):
-            kernel = Kernel(os=os, reports=True, sequence=sequence, retpoline=True, bhi_dis_s="never", spectre_bhi=bhi)
+            kernel = Kernel(
+                os=os, reports=True, sequence=sequence, retpoline=True, bhi_dis_s=BhiDisS.NEVER, spectre_bhi=bhi)
             assert Kernel.from_keys(kernel.as_keys()) == kernel
 
     def test_a_key_that_is_not_given_is_as_in_a_plain_linux(self) -> None:
@@ -277,7 +279,7 @@ class TestOnTheMachine:
 
     def test_what_was_written_can_be_read_back(self) -> None:
         made = machine(offer=True)
-        wrote = made.boot(kernel=Kernel(reports=True, bhi_dis_s="never").as_keys())["wrote"]
+        wrote = made.boot(kernel=Kernel(reports=True, bhi_dis_s=BhiDisS.NEVER).as_keys())["wrote"]
         assert wrote == [[0x48, 1], [0x50000002, 1]]
         assert made.rdmsr(msr=SC)["value"] == 1
         assert made.rdmsr(msr=MC)["value"] == 1

@@ -90,7 +90,7 @@ class TestMigrate:
         made.wrmsr(msr=SC, value=1)
         made.exit()
         vcpu = made.vcpus[0]
-        new_vm, new_vcpus = migrate(SPEC, Assumptions(), made.vm, made.vcpus, Plan(GNR))
+        new_vm, new_vcpus = migrate(SPEC, Assumptions(), made.vm, made.vcpus, Plan(GNR, True, True))
         assert (made.vm, vcpu) != (new_vm, new_vcpus[0])
         assert (made.vm, {0: vcpu}, SPR) == (made.vcpus[0].vm, made.vcpus, made.host)
 
@@ -124,7 +124,7 @@ class TestRefused:
         made.set_msrs(msrs=[(SC, 5)])
         refused = outcome(
             migrate, SPEC, Assumptions(), made.vm, made.vcpus,
-            Plan(resolve_host({"part": "ice-lake-server", "without": ["SSBD"]}), msrs=STATE_MSRS[::-1]))
+            Plan(resolve_host({"part": "ice-lake-server", "without": ["SSBD"]}), True, True, STATE_MSRS[::-1]))
         assert isinstance(refused, MsrsRefused)
         assert (0x48,) == refused.msrs
 
@@ -162,6 +162,3 @@ class TestPairs:
         assert {"ret": 0} == made.enable_cap(fd="vcpu", cap=FORCE, args=[0x400, 0x400])
         assert {} == made.migrate(to=GNR)
         assert {"mask": 0x400} == seen(made, "mask")
-
-    def test_nested_state_comes_first_unless_it_is_said(self):
-        assert Plan(GNR).nested_first

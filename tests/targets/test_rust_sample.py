@@ -21,7 +21,10 @@ from specctrl.targets.lockstep import Finding, Lockstep
 SAMPLE = ROOT / "reference" / "rust"
 SOURCES = sorted((SAMPLE / "src").glob("*.rs"))
 TEXT = "".join(path.read_text() for path in SOURCES)
-EVERY = [each for each in read([ROOT / "vectors"]) if each.profile == "spec"]
+SPEC = [each for each in read([ROOT / "vectors"]) if each.profile == "spec"]
+BARE = [each for each in SPEC if any(step.op == "bare_stay" for step in each.steps)]
+EVERY = [each for each in SPEC if each not in BARE]
+"""Every scenario that a hypervisor can perform; those of a bare processor ask what it runs on."""
 RUSTC = shutil.which("rustc")
 SLOW = bool(os.environ.get("SPECCTRL_SLOW"))
 needs_rust = pytest.mark.skipif(RUSTC is None, reason="no rustc here: the sample in Rust was not compiled or run")
@@ -138,6 +141,10 @@ class TestProgram:
         assert lacking == {each.id for each in EVERY
                            if any(step.op == "boot" or guests & {*step.expect} for step in each.steps)}
         assert {PASS, UNSUPPORTED} == {result.status for result in found.values()}
+
+    def test_a_bare_processor_is_below_it(self, program):
+        found = results(program, BARE)
+        assert {UNSUPPORTED} == {result.status for result in found.values()}
 
     def test_in_lockstep(self, program):
         events = 1_000_000 if SLOW else 20_000

@@ -101,7 +101,8 @@ static const struct {
 	{ "rdmsr", unsupported },	/* vcpu=0 msr=0x48 -> value=0x1 */
 	{ "wrmsr", unsupported },	/* vcpu=0 msr=0x48 value=0x1 -> ok */
 	{ "exit", unsupported },	/* vcpu=0 [nmi_leaves=0x1] -> host_spec_ctrl=0x1 */
-	{ "observe", unsupported },	/* vcpu=0 -> effective=0x1 guest_view=0x1 mask=0x1 shadow=0x1 intercepted=true saved=0x1 level=1 smm=true shut_down=true */
+	{ "observe", unsupported },	/* vcpu=0 -> effective=0x1 guest_view=0x1 mask=0x1 shadow=0x1 intercepted=true reads_intercepted=true saved=0x1 level=1 smm=true in_guest=true shut_down=true */
+	{ "bare_stay", unsupported },	/* offers=entry virtualize=true [mask=0x1] [shadow=0x1] load_on_entry=true [guest_field=0x1] load_on_exit=true [host_field=0x1] [entry_load=0x1] exit_store=true [exit_load=0x1] [write=0x1] read=true -> value=0x1 effective=0x1 host_spec_ctrl=0x1 shadow=0x1 stored=0x1 guest_field=0x1 */
 	/* level force */
 	{ "get_msrs", unsupported },	/* vcpu=0 msrs=0x48 -> ret=0 values=0x1 */
 	{ "set_msrs", unsupported },	/* vcpu=0 msrs=0x48:0x1 -> ret=0 */
@@ -111,7 +112,7 @@ static const struct {
 	{ "boot", unsupported },	/* vcpu=0 kernel.*=... cpu=boot -> wrote=0x48:0x1 */
 	{ "host_write", unsupported },	/* vcpu=0 value=0x1 -> ok */
 	/* level nested */
-	{ "get_nested_state", unsupported },	/* vcpu=0 state=a -> ret=0 */
+	{ "get_nested_state", unsupported },	/* vcpu=0 state=a -> ret=0 nested_flags=GUEST_MODE */
 	{ "set_nested_state", unsupported },	/* vcpu=0 state=a [run_pending=true] -> ret=0 */
 	{ "nested_enter", unsupported },	/* vcpu=0 [msr_load=0x48:0x1] [intercept=0x48:rw] [exit_msr_store=0x48] [exit_msr_load=0x48:0x1] -> ok */
 	{ "nested_exit", unsupported },	/* vcpu=0 [msr_store=0x48] [msr_load=0x48:0x1] -> stored=0x1 */

@@ -212,8 +212,8 @@ pub struct NestedVmx {
     pub run_pending: bool,
     pub vmcs12: Vmcs12,
     pub smm: bool,
-    smm_vmxon: bool, // where RSM goes back to
-    smm_guest_mode: bool,
+    pub smm_vmxon: bool, // where RSM goes back to
+    pub smm_guest_mode: bool,
     init_pending: bool,
 }
 

@@ -138,7 +138,8 @@ struct Machine {
 const OK: &str = "ret=0";
 const OBSERVES: &str =
     "ret,value,values,stored,contains,lacks,refused,errno,fault,host_fault,exit,fail,abort,reflected,\
-     blocked,vmm_aborts,host_spec_ctrl,effective,guest_view,mask,shadow,intercepted,saved,level,smm,shut_down,misuse";
+     blocked,vmm_aborts,host_spec_ctrl,effective,guest_view,mask,shadow,intercepted,reads_intercepted,saved,level,smm,\
+     in_guest,shut_down,nested_flags,vm_error,entry_failed,guest_field,misuse";
 
 impl Machine {
     fn begin(&mut self, words: &Words) -> Answer {
@@ -183,6 +184,7 @@ impl Machine {
             }
             "migrate" => vmm::migrate(self, words),
             "boot" => Err("unsupported=a guest kernel stands above what this describes".into()),
+            "bare_stay" => Err("unsupported=the processor is below what this describes".into()),
             _ => self.perform_on_vcpu(words),
         }
     }
@@ -246,8 +248,15 @@ impl Machine {
             "get_nested_state" => {
                 vcpu.exit_guest();
                 let state = vcpu.nested.clone();
+                let flags = [
+                    ("GUEST_MODE", state.guest_mode),
+                    ("RUN_PENDING", state.run_pending),
+                    ("SMM_GUEST_MODE", state.smm_guest_mode),
+                    ("SMM_VMXON", state.smm_vmxon),
+                ];
+                let set: Vec<&str> = flags.iter().filter(|flag| flag.1).map(|flag| flag.0).collect();
                 self.saved.insert(label, state);
-                return Ok(OK.into());
+                return Ok(format!("ret=0 nested_flags={}", set.join(",")));
             }
             "set_nested_state" => {
                 let mut state = saved.ok_or("misuse=no nested state was saved under this label")?;
@@ -329,17 +338,20 @@ fn observe(vcpu: &VcpuVmx) -> String {
         false if direct => cpu.spec_ctrl,
         _ => vcpu.guest_view,
     };
-    // Whether a WRMSR of the guest would exit, after a merge of the bitmaps that still waits.
-    let exits = match vcpu.merge_pending && nested.guest_mode {
-        true => vcpu.vmcs[0].intercept[WRITE] || nested.vmcs12.intercepts(MSR_IA32_SPEC_CTRL, WRITE),
-        false => vmcs.intercept[WRITE],
+    // Whether an access of the guest would exit, after a merge of the bitmaps that still waits.
+    let exits = |access: usize| match vcpu.merge_pending && nested.guest_mode {
+        true => vcpu.vmcs[0].intercept[access] || nested.vmcs12.intercepts(MSR_IA32_SPEC_CTRL, access),
+        false => vmcs.intercept[access],
     };
     let field = |value: u64| if cpu.has_control { format!("{value:#x}") } else { "null".into() };
     let (mask, shadow) = (field(vmcs.mask), field(vmcs.shadow));
     let (saved, level, smm) = (vcpu.saved, 1 + nested.guest_mode as u32, nested.smm);
     format!(
-        "effective={effective:#x} guest_view={view:#x} mask={mask} shadow={shadow} intercepted={exits} \
-         saved={saved:#x} level={level} smm={smm} shut_down={}",
+        "effective={effective:#x} guest_view={view:#x} mask={mask} shadow={shadow} intercepted={} \
+         reads_intercepted={} saved={saved:#x} level={level} smm={smm} in_guest={} shut_down={}",
+        exits(WRITE),
+        exits(READ),
+        cpu.non_root,
         vcpu.shut_down
     )
 }

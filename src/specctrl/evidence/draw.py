@@ -23,7 +23,7 @@ from specctrl.targets.program import Broken
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-INSIDE = ("mask", "shadow", "saved", "intercepted", *ABOVE)
+INSIDE = ("mask", "shadow", "saved", "intercepted", "reads_intercepted", "in_guest", *ABOVE)
 """What nobody sees from outside a hypervisor."""
 SECONDS = 2
 """So much processor time may the answers to one history take; a mutant that takes more does not end."""

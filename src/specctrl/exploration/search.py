@@ -245,7 +245,7 @@ class Search:
         )
         known = self.moved.get(source)
         if known is None:
-            plan = Plan(self.world.hosts[event.moves_to], event.order == "nested-first")
+            plan = Plan(self.world.hosts[event.moves_to], event.order == "nested-first", keep_force=True)
             try:
                 vcpus = migrate(self.variant, self.assume, vcpu.vm, {0: vcpu}, plan)[1]
                 known = (None, self.take(vcpus[0]))

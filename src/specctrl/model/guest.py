@@ -68,6 +68,13 @@ class SpectreBhi(Enum):
     OFF = "off"
 
 
+class BhiDisS(Enum):
+    """Whether a kernel uses BHI_DIS_S."""
+
+    AUTO = "auto"  # where CPUID shows it
+    NEVER = "never"
+
+
 class KernelCpu(Enum):
     """Which CPU comes up."""
 
@@ -111,7 +118,7 @@ class Kernel:
     sequence: BhbSequence = BhbSequence.SHORT  # what it uses where it clears the history in software
     retpoline: bool = False  # retpoline protects its indirect branches; False: enhanced IBRS does
     spectre_v2: SpectreV2 = SpectreV2.AUTO
-    bhi_dis_s: str = "auto"  # "auto": use BHI_DIS_S where CPUID shows it; "never"
+    bhi_dis_s: BhiDisS = BhiDisS.AUTO
     spectre_bhi: SpectreBhi = SpectreBhi.ON
 
     @classmethod
@@ -124,15 +131,13 @@ class Kernel:
         <SpectreV2.IBRS: 'ibrs'>
         """
         given = {**cls().as_keys(), **keys}
-        if given["bhi_dis_s"] not in ("auto", "never"):
-            raise ValueError(f"bhi_dis_s is {given['bhi_dis_s']!r}: not one of auto, never")
         if given["version"] not in RELEASES:
             raise ValueError(f"version is {given['version']!r}: not one of {', '.join(RELEASES)}")
         if given["retpoline"] and given["spectre_v2"] not in ("auto", "retpoline", "eibrs,retpoline"):
             raise ValueError(f"retpoline is true and spectre_v2 is {given['spectre_v2']!r}: they contradict each other")
         return cls(
             Os(given["os"]), given["version"], given["reports"], BhbSequence(given["sequence"]), given["retpoline"],
-            SpectreV2(given["spectre_v2"]), given["bhi_dis_s"], SpectreBhi(given["spectre_bhi"]),
+            SpectreV2(given["spectre_v2"]), BhiDisS(given["bhi_dis_s"]), SpectreBhi(given["spectre_bhi"]),
         )
 
     def as_keys(self) -> dict[str, Any]:
@@ -144,7 +149,7 @@ class Kernel:
             "sequence": self.sequence.value,
             "retpoline": self.retpoline,
             "spectre_v2": self.spectre_v2.value,
-            "bhi_dis_s": self.bhi_dis_s,
+            "bhi_dis_s": self.bhi_dis_s.value,
             "spectre_bhi": self.spectre_bhi.value,
         }
 
@@ -212,7 +217,7 @@ def choose(kernel: Kernel, cpuid: Features, arch_capabilities: int, found: int =
     at_entry = after_exit = BhbSequence.NONE
     hardware = False
     if wanted and affected and not trusts_retpoline:
-        if cpuid.bhi_ctrl and kernel.bhi_dis_s == "auto":
+        if cpuid.bhi_ctrl and kernel.bhi_dis_s is BhiDisS.AUTO:
             hardware = True
             base = base | BHI_DIS_S
             writes += (base,)

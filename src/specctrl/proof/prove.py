@@ -115,7 +115,7 @@ def move(variant: Variant, vcpu: Vcpu, values: Symbols, nested_first: bool) -> I
     destination = any_host(values, "destination")
     assume_all(list(host_facts(destination).values()))
     try:
-        vm, moved = migrate(variant, Assumptions(), source, {0: vcpu}, Plan(destination, nested_first))
+        vm, moved = migrate(variant, Assumptions(), source, {0: vcpu}, Plan(destination, nested_first, keep_force=True))
     except (Errno, MsrsRefused):
         vm, moved = source, {}
     allowed = beside.move(destination)

@@ -10,7 +10,7 @@ from typing import Any
 
 from specctrl.model import parts
 from specctrl.model.exposure import Overhead
-from specctrl.model.guest import RELEASES, BhbSequence, Kernel, KernelCpu, Os, SpectreBhi, SpectreV2
+from specctrl.model.guest import RELEASES, BhbSequence, BhiDisS, Kernel, KernelCpu, Os, SpectreBhi, SpectreV2
 from specctrl.model.kvm.variant import Assumptions
 from specctrl.model.parts import FEATURES, PARTS, resolve_host
 from specctrl.model.registers import CAP_NUMBERS, MSR_NUMBERS
@@ -47,6 +47,9 @@ LEVELS: dict[str, str] = {
 }
 """The levels, lowest first, and what each needs."""
 PROCESSOR, FORCE, NESTED, KVM_ABI = LEVELS
+
+NESTED_FLAGS = ("GUEST_MODE", "RUN_PENDING", "SMM_GUEST_MODE", "SMM_VMXON")
+"""The flags of KVM_GET_NESTED_STATE, without KVM_STATE_NESTED_: the state's, then those of what an SMI left."""
 
 OVERHEADS = tuple(item.value for item in Overhead)
 """What ``observe`` can list as ``overhead``: what the guest that booted pays needlessly."""
@@ -115,6 +118,7 @@ LABEL = Text("a label")
 MSRS = Listing(MSR)
 WORDS = Listing(WORD)
 PAIRS = Named("pairs", Listing(Pair(MSR, WORD)))
+LOAD_CONTROLS = Listing(Choice("a control that loads the MSR", ("entry", "exit")))
 FD_KVM_VM = Choice("a file descriptor of this ioctl", ("kvm", "vm"))
 
 
@@ -172,7 +176,7 @@ KERNEL = Named("kernel", Object("a kernel", required={
     "sequence": Choice("a BHB-clearing sequence", tuple(item.value for item in BhbSequence)),
     "retpoline": Flag(),
     "spectre_v2": Choice("a setting of spectre_v2", tuple(item.value for item in SpectreV2)),
-    "bhi_dis_s": Choice("a use of BHI_DIS_S", ("auto", "never")),
+    "bhi_dis_s": Choice("a use of BHI_DIS_S", tuple(item.value for item in BhiDisS)),
     "spectre_bhi": Choice("a setting of spectre_bhi", tuple(item.value for item in SpectreBhi)),
 }, more=_kernel, more_schema={"if": {"properties": {"retpoline": {"const": True}}, "required": ["retpoline"]}, "then": {
     "properties": {"spectre_v2": {"enum": ["auto", "retpoline", "eibrs,retpoline"]}}}}))
@@ -235,6 +239,8 @@ OUTCOMES: Mapping[str, Kind] = {
     "reflected": _outcome(bool, Flag()),
     "blocked": _outcome(bool, Flag()),
     "vmm_aborts": _outcome(bool, Flag()),
+    "vm_error": _outcome(int, Number("a VM-instruction error", 32, hexadecimal=False, low=1)),
+    "entry_failed": _outcome(bool, Flag()),
     "misuse": _outcome(bool, Flag()),
 }
 """What fails a step that does not name it; false or null says that it must not happen."""
@@ -254,19 +260,23 @@ VALUES: Mapping[str, Kind] = {
     "mask": WORD_OR_NULL,
     "shadow": WORD_OR_NULL,
     "intercepted": Flag(),
+    "reads_intercepted": Flag(),
     "saved": WORD,
     "level": Number("a level", 2, hexadecimal=False, low=1),
     "smm": Flag(),
+    "in_guest": Flag(),
     "shut_down": Flag(),
     "exposed": Listing(Choice("an exposure", ("BHI", "RRSBA", "BTI"))),
     "overhead": Listing(Choice("an overhead", OVERHEADS)),
+    "nested_flags": Listing(Choice("a flag of KVM_GET_NESTED_STATE", NESTED_FLAGS)),
+    "guest_field": WORD_OR_NULL,
 }
 """What a step can show besides outcomes; not checked unless it is named."""
 
 SHOWS: Mapping[str, Kind] = {**OUTCOMES, **VALUES}
 """Everything that an ``expect`` can name, and an observation hold."""
 
-SETS = ("exposed", "overhead", "refused")
+SETS = ("exposed", "overhead", "refused", "nested_flags")
 """Lists whose order does not matter."""
 
 
@@ -359,7 +369,7 @@ OPERATIONS: Mapping[str, Operation] = {
         ]}),
     "reset_vcpu": _on_vcpu(USERSPACE, FORCE, 0.7, ("ret",)),
     "get_nested_state": Operation(
-        USERSPACE, NESTED, 2, {"vcpu": VCPU, "state": LABEL}, ("ret", "errno"), defaults={"vcpu": 0}),
+        USERSPACE, NESTED, 2, {"vcpu": VCPU, "state": LABEL}, ("ret", "errno", "nested_flags"), defaults={"vcpu": 0}),
     "set_nested_state": Operation(
         USERSPACE, NESTED, 2, {"vcpu": VCPU, "state": LABEL, "run_pending": Flag()}, ("ret", "errno"),
         optional=("run_pending",), defaults={"vcpu": 0}),
@@ -395,8 +405,20 @@ OPERATIONS: Mapping[str, Operation] = {
     "exit": _on_vcpu(HOST_SIDE, PROCESSOR, 6, ("host_spec_ctrl", *_ENTERS), nmi_leaves=WORD),
     "host_write": Operation(HOST_SIDE, FORCE, 1, {"vcpu": VCPU, "value": WORD}, defaults={"vcpu": 0}),
     "observe": _on_vcpu(HOST_SIDE, PROCESSOR, 0, (
-        "effective", "guest_view", "mask", "shadow", "intercepted", "saved", "level", "smm", "shut_down",
-        "exposed", "overhead")),
+        "effective", "guest_view", "mask", "shadow", "intercepted", "reads_intercepted", "saved", "level", "smm",
+        "in_guest", "shut_down", "exposed", "overhead")),
+    "bare_stay": Operation(
+        HOST_SIDE, PROCESSOR, 0.2,
+        {
+            "offers": LOAD_CONTROLS, "virtualize": Flag(), "mask": WORD, "shadow": WORD,
+            "load_on_entry": Flag(), "guest_field": WORD, "load_on_exit": Flag(), "host_field": WORD,
+            "entry_load": WORD, "exit_store": Flag(), "exit_load": WORD, "write": WORD, "read": Flag(),
+        },
+        ("vm_error", "entry_failed", "abort", "fault", "value", "effective", "host_spec_ctrl", "shadow", "stored",
+         "guest_field"),
+        optional=("mask", "shadow", "guest_field", "host_field", "entry_load", "exit_load", "write"),
+        defaults={"offers": [], **dict.fromkeys(
+            ("virtualize", "load_on_entry", "load_on_exit", "exit_store", "read"), False)}),
 }
 """Every operation of the format."""
 

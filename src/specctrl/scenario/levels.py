@@ -18,7 +18,8 @@ ABI_OUTCOMES = ("errno", "exit", "refused")
 """Outcomes that only somebody who performs ioctls can see."""
 
 KEYS: dict[str, str] = {
-    "intercepted": FORCE, "saved": FORCE, "exposed": FORCE, "overhead": FORCE, "shut_down": NESTED,
+    "intercepted": FORCE, "reads_intercepted": FORCE, "saved": FORCE, "in_guest": FORCE, "exposed": FORCE,
+    "overhead": FORCE, "shut_down": NESTED,
 }
 """The levels of what an ``observe`` can name and a processor alone does not know; of the rest: processor."""
 
@@ -35,7 +36,8 @@ def level(scenario: Scenario) -> str:
     >>> level(load(document))
     'nested'
     """
-    needed = [PROCESSOR if _only_the_processor(scenario) else FORCE]
+    bare = all(step.op == "bare_stay" for step in scenario.steps)
+    needed = [PROCESSOR if bare or _only_the_processor(scenario) else FORCE]
     needed += [level_of_step(step, scenario) for step in scenario.steps]
     return max(needed, key=ORDER.index)
 

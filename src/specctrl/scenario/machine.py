@@ -45,8 +45,9 @@ from specctrl.model.variants import VARIANTS
 from specctrl.model.vmm.migration import Plan, migrate
 from specctrl.model.vmm.vmms import VMMS
 from specctrl.model.words import is_subset
+from specctrl.scenario.bare import Stay, perform
 from specctrl.scenario.format import ASSUMPTIONS, OPERATIONS
-from specctrl.scenario.observation import Hex, Observation, describe, index_list, observe
+from specctrl.scenario.observation import Hex, Observation, describe, index_list, nested_flags, observe
 
 Operation = TypeVar("Operation", bound=Callable[..., Observation])
 
@@ -253,8 +254,8 @@ class Machine:
         """KVM_GET_NESTED_STATE, kept under the scenario's own label."""
         if not isinstance(state, str):
             raise ValueError(f"state is {state!r}: not a label")
-        self.saved_states[state] = self.vcpu(vcpu).save_nested()
-        return Observation(ret=0)
+        saved = self.saved_states[state] = self.vcpu(vcpu).save_nested()
+        return Observation(ret=0, nested_flags=nested_flags(saved))
 
     @operation
     def set_nested_state(self, *, state: str, vcpu: int = 0, run_pending: bool | None = None) -> Observation:
@@ -289,7 +290,7 @@ class Machine:
         cpuid = None if features is None else guest_cpuid(features)
         destination = resolve_host(to)
         carried = None if msrs is None else tuple(msr_number(msr) for msr in msrs)
-        plan = Plan(destination, order == "nested-first", carried, force == "keep", cpuid, VMMS[vmm])
+        plan = Plan(destination, order == "nested-first", force == "keep", carried, cpuid, VMMS[vmm])
         for vcpu in [self.running(number) for number in self.vcpus]:
             vcpu.exit_guest()
         self.vm, self.vcpus = migrate(self.variant, self.assume, self.vm, self.vcpus, plan)
@@ -462,6 +463,41 @@ class Machine:
         (0x400, 0x0)
         """
         return observe(self.vcpu(vcpu), self.guests.get(vcpu), self.assume.bhi_no_suffices)
+
+    @operation
+    def bare_stay(
+        self,
+        *,
+        offers: Iterable[str] = (),
+        virtualize: bool = False,
+        mask: int | None = None,
+        shadow: int | None = None,
+        load_on_entry: bool = False,
+        guest_field: int | None = None,
+        load_on_exit: bool = False,
+        host_field: int | None = None,
+        entry_load: int | None = None,
+        exit_store: bool = False,
+        exit_load: int | None = None,
+        write: int | None = None,
+        read: bool = False,
+    ) -> Observation:
+        """A stay in a guest on a processor of this host, without KVM and with a VMCS of its own.
+
+        >>> Machine().bare_stay(virtualize=True, mask=0x1, shadow=0x0, write=0x4)["effective"]
+        0x5
+        """
+        for control in offers:
+            one_of("offers", control, ("entry", "exit"))
+        for value in (mask, shadow, guest_field, host_field, write):
+            word(value or 0, "a value")
+        stay = Stay(mask, shadow, guest_field, host_field, write, read)
+        vmcs = self.variant.vmcs(
+            virtualize_spec_ctrl=virtualize, intercept_read=False, intercept_write=False,
+            load_on_entry=load_on_entry, load_on_exit=load_on_exit, exit_store=exit_store,
+            entry_load=entry_load is not None, entry_load_value=word(entry_load or 0, "entry_load"),
+            exit_load=exit_load is not None, exit_load_value=word(exit_load or 0, "exit_load"))
+        return perform(self.variant.make_processor(self.host, self.assume, offers), vmcs, stay)
 
     # ---- helpers
 

@@ -6,6 +6,7 @@ from typing import Any
 from specctrl.model.exposure import judge
 from specctrl.model.guest import Software
 from specctrl.model.kvm.nested import l1_intercepts
+from specctrl.model.kvm.state import NestedState
 from specctrl.model.kvm.vcpu import Vcpu
 from specctrl.model.outcomes import (
     Blocked,
@@ -21,6 +22,7 @@ from specctrl.model.outcomes import (
 )
 from specctrl.model.registers import IA32_SPEC_CTRL, MSR_NUMBERS
 from specctrl.model.vmm.migration import CpuidRefused, MsrsRefused
+from specctrl.scenario.format import NESTED_FLAGS
 
 VECTORS = {6: "#UD", 13: "#GP"}
 
@@ -94,21 +96,30 @@ def observe(vcpu: Vcpu, software: Software | None = None, bhi_no_suffices: bool 
         guest_view=Hex(view_as_read(vcpu)),
         mask=Hex(vcpu.vmcs.spec_ctrl_mask) if control else None,
         shadow=Hex(vcpu.vmcs.spec_ctrl_shadow) if control else None,
-        intercepted=intercepted(vcpu),
+        intercepted=intercepted(vcpu, write=True),
+        reads_intercepted=intercepted(vcpu, write=False),
         saved=Hex(vcpu.saved),
         level=vcpu.level,
         smm=vcpu.smm,
+        in_guest=vcpu.in_guest,
         shut_down=vcpu.shut_down,
         exposed=list(verdict.exposed),
         overhead=[item.value for item in verdict.overhead],
     )
 
 
-def intercepted(vcpu: Vcpu) -> bool:
-    """Whether a guest's write of IA32_SPEC_CTRL exits at this level, after a merge of L2's bitmap that still waits."""
-    if vcpu.bitmap_merge_pending and vcpu.level == 2:
-        return vcpu.vmcs01.write_intercepted or l1_intercepts(vcpu.controls, IA32_SPEC_CTRL, write=True)
-    return vcpu.vmcs.write_intercepted
+def intercepted(vcpu: Vcpu, write: bool) -> bool:
+    """Whether an access of IA32_SPEC_CTRL exits at this level, after a merge of L2's bitmap that still waits."""
+    waits = vcpu.bitmap_merge_pending and vcpu.level == 2
+    vmcs = vcpu.vmcs01 if waits else vcpu.vmcs
+    exits = not vmcs.use_msr_bitmap or (vmcs.intercept_write if write else vmcs.intercept_read)
+    return exits or (waits and l1_intercepts(vcpu.controls, IA32_SPEC_CTRL, write))
+
+
+def nested_flags(state: NestedState) -> list[str]:
+    """What KVM_GET_NESTED_STATE says of a state in its two fields of flags."""
+    said = (state.level2, state.run_pending, state.smm_left_level2, state.smm_left_vmx)
+    return [name for name, holds in zip(NESTED_FLAGS, said, strict=True) if holds]
 
 
 def effective(vcpu: Vcpu) -> int:

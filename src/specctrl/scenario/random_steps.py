@@ -313,6 +313,14 @@ class Chooser:
             call["msrs"] = self.random.sample([IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL], 2) + call["msrs"][:1]
         return call
 
+    def bare_stay(self, _number: int) -> Call:
+        """A stay in a guest without KVM; each field and area is there now and then."""
+        words = OPERATIONS["bare_stay"].optional
+        flags = ("virtualize", "load_on_entry", "load_on_exit", "exit_store", "read")
+        offers = [control for control in ("entry", "exit") if self.often(0.7)]
+        return {"offers": offers, **{name: True for name in flags if self.often(0.4)},
+                **{name: self.word() for name in words if self.often(0.3)}}
+
 
 ANY: dict[int, Callable[[Chooser], Any]] = {id(kind): choose for kind, choose in (
     (WORD, Chooser.word), (MSR, Chooser.msr), (MSRS, Chooser.msrs), (PAIRS, Chooser.pairs), (HOST, Chooser.any_host),
@@ -324,5 +332,6 @@ ANY: dict[int, Callable[[Chooser], Any]] = {id(kind): choose for kind, choose in
 OWN: dict[str, Callable[[Chooser, int], Call]] = {
     "enable_cap": Chooser.enable_cap, "create_vcpu": Chooser.create_vcpu, "wrmsr": Chooser.wrmsr,
     "set_msr_filter": Chooser.set_msr_filter, "reply_msr_exit": Chooser.reply_msr_exit, "migrate": Chooser.migrate,
+    "bare_stay": Chooser.bare_stay,
 }
 """The operations whose arguments are not simply any of their kinds."""

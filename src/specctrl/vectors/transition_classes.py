@@ -68,7 +68,7 @@ def look(vcpu: Vcpu) -> Look:
         vcpu.cpu.has_control,
         "smm" if vcpu.smm else f"level-{vcpu.level}",
         forced_by(vcpu),
-        intercepted(vcpu),
+        intercepted(vcpu, write=True),
         effective(vcpu),
         view_as_read(vcpu),
         vcpu.mitigation_ctrl,

@@ -209,7 +209,7 @@ class Kernels:
     def move(self, vcpu: Vcpu, event: Event, destination: Host) -> tuple[Any, Vcpu]:
         """A migration, as a search performs it."""
         vcpu.exit_guest()
-        plan = Plan(destination, event.order == "nested-first")
+        plan = Plan(destination, event.order == "nested-first", keep_force=True)
         try:
             return None, migrate(self.machine, Assumptions(), vcpu.vm, {0: vcpu}, plan)[1][0]
         except HostFault:

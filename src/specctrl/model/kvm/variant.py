@@ -1,5 +1,6 @@
 """A variant of the interface: the classes that its machine is made of."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from specctrl.model.kvm.vcpu import Vcpu
@@ -31,14 +32,18 @@ class Variant:
         """A new VM on this host (KVM_CREATE_VM)."""
         return self.vm(host)
 
-    def make_processor(self, host: Host, assume: Assumptions) -> LogicalProcessor:
-        """A logical processor of this host, which runs host code with the host's value."""
+    def make_processor(self, host: Host, assume: Assumptions, loads: Iterable[str] = ()) -> LogicalProcessor:
+        """A logical processor of this host, which runs host code with the host's value.
+
+        ``loads``: at which of ``entry`` and ``exit`` it can load the MSR by a control.
+        """
         return self.processor(
             writable=host.writable,
             has_spec_ctrl=host.has_spec_ctrl,
             has_control=host.spec_ctrl_shadow,
             spec_ctrl=host.spec_ctrl,
             entry_loads_shadow=assume.vm_entry_loads_shadow,
+            **{f"has_{where}_load": True for where in loads},
         )
 
     def make_vcpu(self, vm: Vm, cpuid: Features, assume: Assumptions) -> Vcpu:

@@ -19,8 +19,8 @@ class MsrsRefused(Outcome):
     ``vmm_aborts``: the destination's process ended over it.
     """
 
-    def __init__(self, msrs: tuple[int, ...], vmm_aborts: bool = False) -> None:
-        super().__init__(msrs)
+    def __init__(self, msrs: tuple[int, ...], vmm_aborts: bool) -> None:
+        super().__init__(msrs, vmm_aborts)
         self.msrs = msrs
         self.vmm_aborts = vmm_aborts
 
@@ -34,9 +34,9 @@ class Plan:
     """How a VMM moves: the destination, what it carries, and in which order it restores."""
 
     destination: Host
-    nested_first: bool = True  # KVM_SET_NESTED_STATE before KVM_SET_MSRS
+    nested_first: bool  # KVM_SET_NESTED_STATE before KVM_SET_MSRS
+    keep_force: bool  # whether userspace's pairs are enabled again at the destination
     msrs: tuple[int, ...] | None = None  # what KVM_SET_MSRS restores, in order; None: what the VMM does
-    keep_force: bool = True  # whether userspace's pairs are enabled again at the destination
     cpuid: Features | None = None  # what the destination shows its guests; None: what the source did
     vmm: Vmm = AS_SPECIFIED
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from specctrl.model.contract import ReportKeptBy, can_force
-from specctrl.model.guest import BhbSequence, Kernel, Os, SpectreBhi
+from specctrl.model.guest import BhbSequence, BhiDisS, Kernel, Os, SpectreBhi
 from specctrl.model.parts import Features, Host
 from specctrl.model.registers import BHI_DIS_S
 
@@ -34,7 +34,7 @@ GUESTS: dict[str, Guest] = {
         Guest("linux-off", "Linux whose owner switched the mitigation off",
               Kernel(reports=True, spectre_bhi=SpectreBhi.OFF), can_follow=True),
         Guest("other-os", "An OS with the long sequence that suffers under BHI_DIS_S and reports",
-              Kernel(os=Os.WINDOWS_LIKE, reports=True, sequence=BhbSequence.LONG, bhi_dis_s="never"),
+              Kernel(os=Os.WINDOWS_LIKE, reports=True, sequence=BhbSequence.LONG, bhi_dis_s=BhiDisS.NEVER),
               can_follow=False),
     )
 }

@@ -24,6 +24,7 @@ from specctrl.model.guest import (
     MANAGED_BITS,
     RELEASES,
     BhbSequence,
+    BhiDisS,
     Kernel,
     KernelCpu,
     Os,
@@ -108,7 +109,7 @@ def any_kernel(values: Symbols) -> Kernel:
         os=choose(values, "os", list(Os)), version=choose(values, "version", list(RELEASES)),
         reports=values.flag("reports"), sequence=choose(values, "sequence", [BhbSequence.SHORT, BhbSequence.LONG]),
         spectre_v2=choose(values, "spectre_v2", [mode for mode in SpectreV2 if mode is not SpectreV2.AUTO]),
-        bhi_dis_s=choose(values, "bhi_dis_s", ("auto", "never")),
+        bhi_dis_s=choose(values, "bhi_dis_s", list(BhiDisS)),
         spectre_bhi=choose(values, "spectre_bhi", list(SpectreBhi)))
 
 
@@ -142,7 +143,7 @@ def kernel_uses_retpoline_or_hardware_or_software(machine: Variant, values: Symb
     wished = truth(
         release.mitigates_bhi and kernel.spectre_bhi is not SpectreBhi.OFF and mode is not SpectreV2.OFF)
     wants = all_of(wished, not_(exempt), not_(trusts))
-    hardware = all_of(flag_term(cpuid.bhi_ctrl), truth(kernel.bhi_dis_s == "auto"))
+    hardware = all_of(flag_term(cpuid.bhi_ctrl), truth(kernel.bhi_dis_s is BhiDisS.AUTO))
     yield "BHI_DIS_S", iff(has(last, BHI_DIS_S), all_of(wants, hardware))
     software = all_of(wants, not_(hardware))
     yield "after an exit", truth(chosen.after_exit in (kernel.sequence, BhbSequence.NONE))

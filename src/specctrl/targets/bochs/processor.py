@@ -154,7 +154,9 @@ class BochsProcessor(LogicalProcessor):
         """VM entry with its MSR area, and an exit at once; what that has loaded of the host's is taken back."""
         load = vmcs.entry_load_value if vmcs.entry_load else None
         held = self.spec_ctrl if load is None else load
-        raise_failure(self.enter(vmcs, "nothing", entry_load=load, load_on_exit=vmcs.load_on_exit))
+        fails = load is not None and not self.accepts(load)  # the host's state is loaded then, its area too
+        raise_failure(self.enter(vmcs, "nothing", entry_load=load, load_on_exit=vmcs.load_on_exit,
+                                 exit_load=vmcs.exit_load_value if fails and vmcs.exit_load else None))
         if vmcs.load_on_exit:
             self.spec_ctrl = held
         self.non_root = True
@@ -165,7 +167,7 @@ class BochsProcessor(LogicalProcessor):
         if not vmcs.exit_store and not vmcs.exit_load and not vmcs.load_on_exit:
             return
         load = vmcs.exit_load_value if vmcs.exit_load else None
-        if load is not None and not self.accepts(load):
+        if (load is not None and not self.accepts(load)) or (vmcs.exit_store and not self.has_spec_ctrl):
             raise Unsupported("a VMX abort ends Bochs' processor")
         raise_failure(self.enter(
             vmcs, "nothing", exit_store=vmcs.exit_store, exit_load=load, load_on_exit=vmcs.load_on_exit))

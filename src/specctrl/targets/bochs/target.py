@@ -36,6 +36,19 @@ class HostProcessor(BochsProcessor):
             self.stop_if_host_refuses(value)
         return accepted
 
+    def vm_entry(self, vmcs: Vmcs) -> None:
+        """VM entry; nobody may look at what the SDM leaves undefined."""
+        self.stop_if_more_is_offered(vmcs.load_on_exit)
+        super().vm_entry(vmcs)
+        if vmcs.entry_load and vmcs.virtualize_spec_ctrl:
+            self.undefined()
+
+    def vm_exit(self, vmcs: Vmcs) -> None:
+        """VM exit, the same."""
+        super().vm_exit(vmcs)
+        if vmcs.exit_store and vmcs.virtualize_spec_ctrl:
+            self.undefined()
+
     def wrmsr_in_guest(self, vmcs: Vmcs, source: int) -> None:
         """WRMSR in the guest."""
         before = vmcs.spec_ctrl_shadow if vmcs.virtualize_spec_ctrl else 0
@@ -53,6 +66,16 @@ class HostProcessor(BochsProcessor):
         if shadow == before:
             self.processes.seen[SHADOW_STAYS.name] += 1
             self.write_shadow(vmcs, source)
+
+    def write_host_field(self, vmcs: Vmcs, value: int) -> None:
+        """VMWRITE of host IA32_SPEC_CTRL."""
+        self.stop_if_more_is_offered(True)
+        super().write_host_field(vmcs, value)
+
+    def stop_if_more_is_offered(self, used: bool) -> None:
+        """Unsupported if a host without the VM-exit control uses it, whose processor here has it."""
+        if used and self.has_control and not self.has_exit_load:
+            raise Unsupported("Bochs' processors with the control offer the VM-exit control that loads IA32_SPEC_CTRL")
 
     def stop_if_host_refuses(self, value: int) -> None:
         """Unsupported if the processor took bits that the host which it stands for refuses."""

@@ -46,6 +46,8 @@ HIDDEN = {
     "mask": "a field of the VMCS",
     "shadow": "a field of the VMCS",
     "intercepted": "an MSR bitmap",
+    "reads_intercepted": "an MSR bitmap",
+    "in_guest": "whether the guest runs",
     "saved": "the value that KVM saved",
     "level": "the level that runs",
     "smm": "whether SMM runs",
