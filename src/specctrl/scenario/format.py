@@ -49,7 +49,7 @@ LEVELS: dict[str, str] = {
 PROCESSOR, FORCE, NESTED, KVM_ABI = LEVELS
 
 NESTED_FLAGS = ("GUEST_MODE", "RUN_PENDING", "SMM_GUEST_MODE", "SMM_VMXON")
-"""The flags of KVM_GET_NESTED_STATE, without KVM_STATE_NESTED_: the state's, then those of what an SMI left."""
+"""The flags of KVM_GET_NESTED_STATE, without ``KVM_STATE_NESTED_``: the state's, then those of what an SMI left."""
 
 OVERHEADS = tuple(item.value for item in Overhead)
 """What ``observe`` can list as ``overhead``: what the guest that booted pays needlessly."""
