@@ -241,11 +241,23 @@ class TestTheRest:
         nested = replace(FACTS, capabilities={**FACTS.capabilities, CAP_NESTED_STATE: 0x1080})
         assert "no VMX instructions" in why(step, facts=nested)
 
-    def test_smm_and_kernels_are_left_out(self) -> None:
+    def test_smm_is_left_out(self) -> None:
         assert "no SMM" in why({"op": "smi"})
-        kernel = {"os": "linux", "reports": True, "sequence": "short", "retpoline": True, "bhi_dis_s": "auto",
-                  "spectre_bhi": "on"}
-        assert "no kernels" in why({"op": "boot", "kernel": kernel})
+
+    def test_a_kernel_boots_where_each_of_its_accesses_can_be_shown(self) -> None:
+        boot = {"op": "boot", "kernel": {"os": "linux", "version": "6.15", "reports": True, "retpoline": True}}
+        assert "ignores IA32_SPEC_CTRL" in why(boot)
+        assert why(boot, facts=STORES) == ""
+        bare = {"part": "ice-lake-server", "features": ["ARCH_CAPABILITIES"]}
+        assert why(OFFER, boot, host=bare) == ""
+        assert "own filter" in why(deny(UNKNOWN), boot, host=bare)
+        chosen = {"op": "create_vcpu", "features": []}
+        assert "host's CPUID" in why(chosen, boot, host=bare, vcpu=False)
+
+    def test_an_msr_that_the_kernel_lists_is_read_as_a_feature_msr_there(self) -> None:
+        step = {"op": "get_feature_msrs", "msrs": [SC]}
+        assert why(step) == ""
+        assert "for any MSR that it lists" in why(step, facts=replace(FACTS, index_list=(*FACTS.index_list, 0x48)))
 
     def test_a_refused_move_needs_another_host(self) -> None:
         assert why({"op": "migrate", "to": "granite-rapids"}) == ""

@@ -26,13 +26,14 @@ from specctrl.targets.kvm.host import describe_host
 from specctrl.targets.kvm.minivmm import LONG_CODE, GuestLost, Kvm, KvmMissing, MsrExit, Vcpu, Vm
 from specctrl.targets.kvm.recorded import as_lines, kind_of_host, record, recorded
 from specctrl.targets.kvm.showable import decide
-from specctrl.targets.kvm.target import CONFIRMS, KvmTarget
+from specctrl.targets.kvm.target import CONFIRMS, KvmGuests, KvmTarget
 
 VECTORS = Path(__file__).resolve().parents[2] / "vectors"
 OURS = sorted((VECTORS / "kvm-abi").glob("*.json"))
 _FACTS, WHY = kernel_facts()
 live = pytest.mark.skipif(_FACTS is None, reason=f"the running kernel is not asked: {WHY}")
 FILTER, UNKNOWN = 4, 2
+BARE = {"part": "ice-lake-server", "features": ["ARCH_CAPABILITIES"]}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,8 @@ def vm(kvm: Kvm) -> Iterator[Vm]:
 @pytest.fixture(scope="module")
 def results(target: KvmTarget) -> dict[str, Result]:
     """All published scenarios of profile spec, run on this kernel."""
-    return {each.id: run_one(each, target) for each in read([VECTORS]) if each.profile == "spec"}
+    guests = KvmGuests(target)
+    return {each.id: run_one(each, guests) for each in read([VECTORS]) if each.profile == "spec"}
 
 
 @live
@@ -330,6 +332,31 @@ class TestBounds:
             vm.create_vcpu(64)
         with TimeLimit(1):
             assert isinstance(vm.vcpus[63].access(0x12345, False), minivmm.Access)
+
+
+@live
+class TestGuestKernels:
+    """A boot, whose accesses the guest of the mini VMM executes."""
+
+    STEPS = (
+        {"op": "set_msrs", "msrs": [["IA32_ARCH_CAPABILITIES", "0x8000000000000000"],
+                                    ["MSR_VIRTUAL_ENUMERATION", "0x1"], ["MSR_VIRTUAL_MITIGATION_ENUM", "0x3"]]},
+        {"op": "boot", "kernel": {"os": "linux", "version": "6.15", "reports": True, "retpoline": True},
+         "expect": {"wrote": [["MSR_VIRTUAL_MITIGATION_CTRL", "0x2"]]}},
+        {"op": "rdmsr", "msr": "MSR_VIRTUAL_MITIGATION_CTRL", "expect": {"value": "0x2"}},
+    )
+
+    def test_the_report_goes_through_this_kernel(self, target: KvmTarget) -> None:
+        booted = load(scenario(*deepcopy(self.STEPS), id="test.boot", host=BARE))
+        result = run_one(booted, KvmGuests(target))
+        assert (result.status, result.why) == (PASS, "")
+        assert result.confirms["kept"] >= 5
+
+    def test_another_report_is_a_mismatch(self, target: KvmTarget) -> None:
+        steps = deepcopy(self.STEPS)
+        steps[1]["expect"]["wrote"] = []
+        result = run_one(load(scenario(*steps, id="test.boot", host=BARE)), KvmGuests(target))
+        assert (result.status, result.step) == (FAIL, 2)
 
 
 @live

@@ -28,10 +28,10 @@ def open_target(name: str, plain: bool = False) -> Target:
             raise TargetMissing(f"target 'c' cannot run here: {why}") from None
     if name == "kvm":
         from specctrl.targets.kvm.minivmm import KvmMissing  # needs fcntl and mmap
-        from specctrl.targets.kvm.target import KvmTarget
+        from specctrl.targets.kvm.target import KvmGuests, KvmTarget
 
         try:
-            return KvmTarget()
+            return KvmGuests(KvmTarget())
         except KvmMissing as missing:
             raise TargetMissing(f"target 'kvm': {missing}") from None
     if name == "bochs":

@@ -14,7 +14,7 @@ from specctrl.model.registers import IA32_ARCH_CAPABILITIES, IA32_SPEC_CTRL, MSR
 from specctrl.scenario import PASS, UNSUPPORTED, Report, Result, read, run
 from specctrl.targets.kvm.facts import KernelFacts
 from specctrl.targets.kvm.host import HostDescription, describe_host
-from specctrl.targets.kvm.target import KvmTarget
+from specctrl.targets.kvm.target import KvmGuests, KvmTarget
 
 TRIED = (IA32_SPEC_CTRL, IA32_ARCH_CAPABILITIES, 0x800, 0x12345)
 """MSRs whose refusals differ between kernels."""
@@ -83,9 +83,10 @@ def main(paths: list[str]) -> None:
     """Run the scenarios of ``paths`` and print the record; the kernel's own suffix is left out."""
     scenarios = read(paths)
     target, host = KvmTarget(), describe_host()
+    guests = KvmGuests(target)
     try:
         kind = kind_of_host(target.facts, host)
-        found = record(run(scenarios, lambda _: target), kind, host.kernel.split("-")[0], date.today().isoformat())
+        found = record(run(scenarios, lambda _: guests), kind, host.kernel.split("-")[0], date.today().isoformat())
     finally:
         target.close()
     print(as_lines(found), end="")

@@ -10,7 +10,7 @@ from typing import Any
 from specctrl.model.kvm.filters import ALLOW_ALL, MsrFilter, check_filter, is_x2apic
 from specctrl.model.kvm.vm import MAX_VCPU_ID, MSR_EXIT_REASONS
 from specctrl.model.outcomes import Errno, ExitReason, Misuse, Unsupported
-from specctrl.model.parts import Host, arch_capabilities, resolve_host
+from specctrl.model.parts import Host, arch_capabilities, guest_features, resolve_host
 from specctrl.model.registers import (
     IA32_ARCH_CAPABILITIES,
     IA32_SPEC_CTRL,
@@ -174,6 +174,8 @@ class Showable:
                 raise Unsupported(f"this kernel does not know {NAMES[msr]}")
             if msr != IA32_SPEC_CTRL:
                 self._refused_by_both(msr, write=False)
+            elif msr in self.facts.index_list:
+                raise Unsupported("this kernel reads 0 on /dev/kvm for any MSR that it lists, no feature MSR alone")
             return  # no feature MSR: the list stops here
 
     def _get_msrs(self, args: dict[str, Any], _expect: dict[str, Any]) -> None:
@@ -318,8 +320,16 @@ class Showable:
 
     _smi = _rsm = _smm
 
-    def _boot(self, _args: dict[str, Any], _expect: dict[str, Any]) -> None:
-        raise Unsupported("this target's guests are no kernels")
+    # ---- a guest kernel, whose accesses are this target's
+
+    def _boot(self, args: dict[str, Any], _expect: dict[str, Any]) -> None:
+        """A kernel's first accesses: all that follow are of the same MSRs, or of others that userspace keeps."""
+        self._own_cpuid(args["vcpu"])
+        cpuid = guest_features(self.host.features)
+        if cpuid.arch_capabilities:
+            self._guest_access(args["vcpu"], IA32_ARCH_CAPABILITIES, write=False)
+        if cpuid.shows_spec_ctrl:
+            self._guest_access(args["vcpu"], IA32_SPEC_CTRL, write=False)
 
 
 def decide(scenario: Scenario, facts: KernelFacts) -> tuple[int, str] | None:

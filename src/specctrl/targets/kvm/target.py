@@ -20,6 +20,7 @@ from specctrl.scenario.kinds import Json
 from specctrl.scenario.machine import filter_range
 from specctrl.scenario.reading import Step
 from specctrl.scenario.running import TargetFailed
+from specctrl.targets.guest_kernels import GuestsAbove
 from specctrl.targets.kvm import ioctls
 from specctrl.targets.kvm.bounds import TimeLimit
 from specctrl.targets.kvm.minivmm import Access, GuestLost, Kvm, KvmMissing, MsrExit, Vm
@@ -272,6 +273,24 @@ class KvmTarget:
         finally:
             source.close()
         return self._saw("move", {})
+
+
+class KvmGuests(GuestsAbove):
+    """The running kernel with guest kernels above it: the guest of the mini VMM executes each access of a boot."""
+
+    def __init__(self, kernel: KvmTarget) -> None:
+        super().__init__(kernel)
+        self.kernel = kernel
+
+    @property
+    def confirms(self) -> Counter[str]:
+        """What this scenario's observations confirmed."""
+        return self.kernel.confirms
+
+    def boot(self, step: Step) -> Mapping[str, Json]:
+        """A kernel brings up a CPU; Unsupported where this host cannot show what it sees."""
+        self.kernel.showable.look(step)
+        return super().boot(step)
 
 
 EXIT_FILTER = ExitReason.FILTER.value
