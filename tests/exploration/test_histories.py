@@ -307,7 +307,9 @@ class History:
         assert {"ret": 0} == self.machine.set_msr_filter(ranges=ranges)
 
     def nested_state(self, pending: bool) -> None:
-        assert {"ret": 0} == self.machine.get_nested_state(state="here")
+        left_level, left_vmx = self.back_to if self.smm else (1, False)
+        mode = {"GUEST_MODE": self.contract.level == 2, "SMM_GUEST_MODE": left_level == 2, "SMM_VMXON": left_vmx}
+        assert {"ret": 0, "nested_flags": [flag for flag, is_set in mode.items() if is_set]} == self.machine.get_nested_state(state="here")
         legal = self.contract.level == 2 or not pending
         seen = self.machine.set_nested_state(state="here", run_pending=pending)
         assert ({"ret": 0} if legal else {"errno": "EINVAL"}) == seen

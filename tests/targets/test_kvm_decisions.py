@@ -9,6 +9,7 @@ import pytest
 
 from helpers import AC, EXITS, FORCE, MC, ME, SC, VE
 from specctrl.model.outcomes import Misuse
+from specctrl.model.registers import IA32_SPEC_CTRL
 from specctrl.scenario import load, read
 from specctrl.scenario.reading import Scenario
 from specctrl.targets.kvm.facts import CAP_NESTED_STATE, KernelFacts, SpecCtrl
@@ -148,7 +149,8 @@ class TestSpecCtrl:
     @pytest.mark.parametrize("key", list(HIDDEN))
     def test_nothing_that_is_observed_from_outside_is_shown(self, key: str) -> None:
         shown: dict[str, Any] = {
-            "intercepted": False, "smm": False, "shut_down": False, "level": 1, "exposed": [], "overhead": []}
+            "intercepted": False, "reads_intercepted": False, "in_guest": False, "smm": False,
+            "shut_down": False, "level": 1, "exposed": [], "overhead": []}
         step = {"op": "observe", "expect": {key: shown.get(key, "0x0")}}
         assert f"no ioctl shows {key}" in why(step, facts=STORES)
 
@@ -188,7 +190,12 @@ class TestOtherMsrs:
 
     def test_a_list_is_looked_at_up_to_where_it_stops(self) -> None:
         assert why({"op": "get_msrs", "msrs": [SC, UNKNOWN, VE]}) == ""
-        assert why({"op": "get_feature_msrs", "msrs": [SC, VE]}) == ""
+        unlisted = replace(FACTS, index_list=tuple(msr for msr in FACTS.index_list if msr != IA32_SPEC_CTRL))
+        assert why({"op": "get_feature_msrs", "msrs": [SC, VE]}, facts=unlisted) == ""
+
+    def test_an_msr_that_is_listed_and_no_feature_msr_is_read_as_0_by_new_kernels(self) -> None:
+        listed = replace(FACTS, index_list=(*FACTS.index_list, IA32_SPEC_CTRL))
+        assert "for any MSR that it lists" in why({"op": "get_feature_msrs", "msrs": [SC]}, facts=listed)
 
     def test_the_kernels_own_arch_capabilities_are_no_scenarios(self) -> None:
         zero = {"op": "set_msrs", "msrs": [[AC, "0x0"]], "expect": {"ret": 1}}

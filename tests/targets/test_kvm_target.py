@@ -146,6 +146,9 @@ class TestAChangedExpectationFails:
 
     @pytest.mark.parametrize("path", OURS, ids=[path.stem for path in OURS])
     def test_wherever_it_stands(self, path: Path, target: KvmTarget) -> None:
+        as_written = run_one(load(json.loads(path.read_text())), target)
+        if as_written.status == UNSUPPORTED:
+            pytest.skip(f"{path.stem}: {as_written.why}")
         tried = 0
         for index, key, document in perturbed(json.loads(path.read_text())):
             found = run_one(load(document), target)
@@ -384,7 +387,8 @@ class TestCommands:
         assert main(["run", str(VECTORS / "kvm-abi"), "--target", "kvm", "--json"]) == 0
         document = json.loads(capsys.readouterr().out)
         assert set(document["confirms"]) == set(CONFIRMS)
-        assert all(each["confirms"] for each in document["results"])
+        assert all(each["confirms"] for each in document["results"] if each["status"] != UNSUPPORTED)
+        assert document["counts"][UNSUPPORTED] <= len(OURS) // 10
 
     def test_a_scenario_of_another_profile_is_not_run(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["run", str(VECTORS / "defects"), "--target", "kvm"]) == 3
