@@ -76,7 +76,7 @@ def test_a_slash_and_a_word_lead_to_a_rule(view: Any) -> None:
 @pytest.mark.parametrize(
     ("asked", "first", "says"),
     [
-        ("errno", "spec/capability.html#index-0", "cannot be told apart: they have one errno"),
+        ("errno", "spec/capability.html#index-0", "has the same errno, so userspace cannot tell them apart"),
         ("EINVAL", "spec/capability.html#index-0", "EINVAL · flags is not 0"),
         ("BHI_DIS_S", "spec/glossary.html#term-BHI_DIS_S", "Bit 10 of IA32_SPEC_CTRL"),
         ("nested write 0", "spec/nested.html#nested-write-zero", "it stays 1 while L2 runs"),
