@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: html edition test quick browser-test kernel-test serve bench second-opinion clean help
+.PHONY: html edition test quick browser-test kernel-test serve dist bench second-opinion clean help
 
 PYTHON ?= $(shell for python in python3.11 python3; do \
 	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -54,6 +54,10 @@ serve: $(VENV)/serve ## serve the site on 127.0.0.1 (PORT=8000); build again and
 		--re-ignore '^$(CURDIR)/(\.|_build|bench|browser|tests)' --re-ignore '__pycache__' \
 		-b html -q -n -j $(JOBS) -D page_policy=0 -D rule_evidence=0 -D docstring_prompts=0 \
 		-d _build/doctrees-serve . _build/serve
+
+dist: $(SITE) ## wheel and source archive of the commit, into dist/: the same bytes wherever they are built
+	@[ -z "$$(git status --porcelain)" ] || { echo "there are local changes, and only a commit is built" >&2; exit 1; }
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m hatchling build --clean -d dist
 
 bench: $(STAMP) ## measure, and print the figures
 	$(BIN)/python bench/bench.py

@@ -3,7 +3,7 @@
 import pytest
 
 from published_files import ROOT
-from specctrl.exploration.along import Along, causes
+from specctrl.exploration.along import Along, Causes
 from specctrl.exploration.properties import PROPERTIES
 from specctrl.model.outcomes import Misuse
 from specctrl.model.variants import VARIANTS
@@ -49,4 +49,4 @@ def test_a_violation_comes_from_the_operations_without_which_it_is_gone(id, prop
     steps = [step.call() for step in scenario.steps]
     along = Along(scenario.host, VARIANTS["rfc-v3"], scenario.assume)
     upto = next(at for at, step in enumerate(steps, 1) if property in along.perform(step).violated)
-    assert causes(scenario.host, VARIANTS["rfc-v3"], scenario.assume, steps[:upto], property) == operations
+    assert Causes(scenario.host, VARIANTS["rfc-v3"], scenario.assume).of(steps[:upto], property) == operations

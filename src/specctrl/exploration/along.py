@@ -5,7 +5,7 @@ processor follows from the state that the specification is in.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -112,24 +112,44 @@ def contract_of(vcpu: Vcpu) -> Contract:
         **{name: getattr(vcpu, name) for name in MODE})
 
 
-def causes(host: Any, variant: Variant, assume: Mapping[str, bool], steps: Iterable[Mapping[str, Any]],
-           violated: str) -> dict[str, tuple[str, ...]]:
-    """The operations of a variant that the violation of the last step comes from, with the defects that each names.
+class Causes:
+    """Which operations of a variant a violation comes from: those without which it is gone.
 
-    One is a cause if the violation is gone when the specification's takes its place.
+    Each operation in turn is the specification's instead, and the history is performed again; how far it was performed
+    is kept, so that a longer history costs no more than what is new of it.
     """
-    steps = list(steps)
-    found = {}
-    for name, own in vars(variant.vcpu).items():
-        if callable(own) and hasattr(Vcpu, name) and not name.startswith("__"):
-            repaired = type("Repaired", (variant.vcpu,), {"__slots__": (), name: getattr(Vcpu, name)})
-            if not _still(Along(host, replace(variant, vcpu=repaired), assume), steps, violated):
-                found[name] = tuple(re.findall(r"\bD\d+\b", own.__doc__ or ""))
-    return found
+
+    def __init__(self, host: Any, variant: Variant, assume: Mapping[str, bool]) -> None:
+        self._replays = {}
+        for name, own in vars(variant.vcpu).items():
+            if callable(own) and hasattr(Vcpu, name) and not name.startswith("__"):
+                repaired = type("Repaired", (variant.vcpu,), {"__slots__": (), name: getattr(Vcpu, name)})
+                along = Along(host, replace(variant, vcpu=repaired), assume)
+                self._replays[name] = _Replay(along, tuple(re.findall(r"\bD\d+\b", own.__doc__ or "")))
+
+    def of(self, steps: Sequence[Mapping[str, Any]], violated: str) -> dict[str, tuple[str, ...]]:
+        """Those of a violation of the last step, with the defects that each names.
+
+        The steps begin with those that were given before.
+        """
+        return {name: replay.defects for name, replay in self._replays.items() if not replay.still(steps, violated)}
 
 
-def _still(along: Along, steps: list[Mapping[str, Any]], violated: str) -> bool:
-    try:
-        return [along.perform(step) for step in steps][-1].violated.count(violated) > 0
-    except Misuse:
-        return True  # without that operation the history is another one: it says nothing
+@dataclass
+class _Replay:
+    """A history with one operation repaired: how far it was performed, and what its last step violates."""
+
+    along: Along
+    defects: tuple[str, ...]
+    performed: int = 0
+    violated: tuple[str, ...] = ()
+    apart: bool = False
+
+    def still(self, steps: Sequence[Mapping[str, Any]], violated: str) -> bool:
+        try:
+            while self.performed < len(steps) and not self.apart:
+                self.violated = self.along.perform(steps[self.performed]).violated
+                self.performed += 1
+        except Misuse:
+            self.apart = True  # without that operation the history is another one: it says nothing
+        return self.apart or violated in self.violated

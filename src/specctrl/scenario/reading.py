@@ -319,6 +319,10 @@ def _expectations(name: str, operation: Operation, value: Json, at: At) -> dict[
     return result
 
 
+MAKERS = ("create_vcpu", "get_nested_state")
+"""The operations that make what a later step may speak of: a vCPU, a saved state."""
+
+
 def _references(step: Step, created: set[int], saved: set[str], at: At) -> None:
     """A step speaks only of vCPUs and saved states that an earlier step made."""
     vcpu = step.args.get("vcpu")

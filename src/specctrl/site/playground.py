@@ -12,15 +12,16 @@ from types import CodeType
 from typing import Any
 
 from specctrl.evidence.collect import bound_code
-from specctrl.exploration.along import Along, Looked, causes
+from specctrl.exploration.along import Along, Causes, Looked
 from specctrl.exploration.properties import PROPERTIES
 from specctrl.model.outcomes import Misuse
 from specctrl.model.parts import PARTS
 from specctrl.model.variants import VARIANTS
 from specctrl.rules import Rule, load_rules
 from specctrl.scenario import Invalid, Scenario, json_schema, load
-from specctrl.scenario.format import ASSUMPTIONS, OPERATIONS, PROFILES, SCHEMA
+from specctrl.scenario.format import ASSUMPTIONS, MOST_STEPS, OPERATIONS, PROFILES, SCHEMA
 from specctrl.scenario.observation import Hex, Observation
+from specctrl.scenario.reading import MAKERS
 from specctrl.scenario.running import differences, normalised, written
 from specctrl.site.changes import Changes
 
@@ -90,8 +91,10 @@ class Play:
         read = self._check({"op": "check_extension", "cap": 0})  # refuses what is no host, before there is a step
         self.variant = VARIANTS[variant]
         self.along = Along(read.host, self.variant, self.head["assume"])
+        self.causes: Causes | None = None  # made for the first violation
         self.calls: list[Json] = []
         self.rows: list[Json] = []
+        self.made: list[Json] = []  # the steps that a later one may speak of
 
     def perform(self, step: Json) -> Json:
         """Perform a step; Refused if it is none, or cannot be asked now."""
@@ -125,11 +128,14 @@ class Play:
         if self.head["profile"] != PROFILES[0]:
             row["beside"] = self._beside(looked.beside)
         self.rows.append(row)
+        if step["op"] in MAKERS and bare not in self.made:
+            self.made.append(bare)
         return row
 
     def _violation(self, name: str) -> Json:
         """A property that the last step violates, and the operations without which it would not."""
-        found = causes(self.head["host"], self.variant, self.head["assume"], self.calls, name)
+        self.causes = self.causes or Causes(self.head["host"], self.variant, self.head["assume"])
+        found = self.causes.of(self.calls, name)
         return {"property": name, "text": PROPERTIES[name].text,
                 "causes": [{"operation": operation, "defects": list(named)} for operation, named in found.items()]}
 
@@ -157,8 +163,13 @@ class Play:
         return made
 
     def _check(self, step: Json) -> Scenario:
-        """The scenario whose last step this is; Refused with what is wrong with it."""
-        steps = [row["step"] for row in getattr(self, "rows", ())]
+        """A scenario whose last step this is, after those that it may speak of; Refused with what is wrong with it.
+
+        So a step costs the same, however long the history is.
+        """
+        if len(getattr(self, "rows", ())) >= MOST_STEPS:
+            raise Refused(f"the history has {MOST_STEPS} steps, and a scenario has room for no more")
+        steps = getattr(self, "made", [])
         try:
             return load({**self.head, "steps": [*steps, step]})
         except Invalid as invalid:
