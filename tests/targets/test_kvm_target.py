@@ -387,7 +387,7 @@ class TestCommands:
         assert main(["run", str(VECTORS / "kvm-abi"), "--target", "kvm", "--json"]) == 0
         document = json.loads(capsys.readouterr().out)
         assert set(document["confirms"]) == set(CONFIRMS)
-        assert all(each["confirms"] for each in document["results"] if each["status"] != UNSUPPORTED)
+        assert all(each["confirms"] for each in document["results"] if each["result"] != UNSUPPORTED)
         assert document["counts"][UNSUPPORTED] <= len(OURS) // 10
 
     def test_a_scenario_of_another_profile_is_not_run(self, capsys: pytest.CaptureFixture[str]) -> None:
