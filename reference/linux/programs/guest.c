@@ -10,23 +10,12 @@
  */
 #define _GNU_SOURCE
 #include <asm/bootparam.h>
-#include <elf.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/kvm.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/time.h>
-#include <unistd.h>
 
-#define MEMORY		(64u << 20)
+#include "vm.h"
+
 #define INITRD		(40u << 20)
 #define PAGES		0x9000		/* page tables */
 #define PARAMETERS	0x10000
@@ -36,66 +25,13 @@
 #define SLICE		4000		/* microseconds of a vCPU */
 
 #define MSR_SPEC_CTRL		0x48
-#define MSR_ARCH_CAPABILITIES	0x10a
 #define MSR_MITIGATION_CTRL	0x50000002
 #define MSR_TEST_EFFECTIVE	0x500000f0
 
-static uint8_t *memory;
-static int kvm, vm, cpus[CPUS];
+static int cpus[CPUS];
 static struct kvm_run *runs[CPUS];
 
-static void fail(const char *what)
-{
-	printf("failed: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static uint8_t *whole(const char *path, size_t *size)
-{
-	int fd = open(path, O_RDONLY);
-	struct stat about;
-	uint8_t *at;
-
-	if (fd < 0 || fstat(fd, &about))
-		fail(path);
-	*size = about.st_size;
-	at = mmap(NULL, *size, PROT_READ, MAP_PRIVATE, fd, 0);
-	close(fd);
-	return at == MAP_FAILED ? (fail(path), NULL) : at;
-}
-
-static uint64_t get_msr(int cpu, uint32_t msr)
-{
-	struct { struct kvm_msrs head; struct kvm_msr_entry entry; } m = { { 1 }, { msr } };
-
-	if (ioctl(cpu, KVM_GET_MSRS, &m) != 1)
-		fail("KVM_GET_MSRS");
-	return m.entry.data;
-}
-
-static void set_msr(int cpu, uint32_t msr, uint64_t value)
-{
-	struct { struct kvm_msrs head; struct kvm_msr_entry entry; } m = { { 1 }, { msr, 0, value } };
-
-	if (ioctl(cpu, KVM_SET_MSRS, &m) != 1)
-		fail("KVM_SET_MSRS");
-}
-
 /* ---- what is in memory when the guest begins ------------------------------------------------------------ */
-
-static uint64_t load_kernel(void)
-{
-	size_t size;
-	uint8_t *file = whole("/vmlinux", &size);
-	Elf64_Ehdr *head = (Elf64_Ehdr *)file;
-	Elf64_Phdr *part = (Elf64_Phdr *)(file + head->e_phoff);
-	int i;
-
-	for (i = 0; i < head->e_phnum; i++)
-		if (part[i].p_type == PT_LOAD)
-			memcpy(memory + part[i].p_paddr, file + part[i].p_offset, part[i].p_filesz);
-	return head->e_entry;
-}
 
 static void boot_parameters(const char *command_line)
 {
@@ -169,49 +105,21 @@ static void processors(void)
 
 /* ---- the vCPUs ------------------------------------------------------------------------------------------ */
 
-static void create_cpu(int id, uint64_t entry, const char *hidden)
+static void enter_kernel(int cpu, uint64_t entry)
 {
-	static struct { struct kvm_cpuid2 head; struct kvm_cpuid_entry2 room[256]; } cpuid;
 	struct kvm_segment code = { 0, 0xfffff, 8, 11, 1, 0, 0, 1, 1, 1, 0, 0, 0 };
 	struct kvm_segment data = { 0, 0xfffff, 16, 3, 1, 0, 1, 1, 0, 1, 0, 0, 0 };
 	struct kvm_regs regs = { .rip = entry, .rsi = PARAMETERS, .rflags = 2 };
 	struct kvm_sregs s;
-	uint32_t i;
 
-	cpus[id] = ioctl(vm, KVM_CREATE_VCPU, id);
-	if (cpus[id] < 0)
-		fail("KVM_CREATE_VCPU");
-	runs[id] = mmap(NULL, ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), PROT_READ | PROT_WRITE, MAP_SHARED, cpus[id], 0);
-	cpuid.head.nent = 256;
-	if (ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid) < 0)
-		fail("KVM_GET_SUPPORTED_CPUID");
-	for (i = 0; i < cpuid.head.nent; i++) {
-		struct kvm_cpuid_entry2 *e = &cpuid.head.entries[i];
-
-		if (e->function == 1)
-			e->ebx = (e->ebx & 0xffff) | id << 24 | CPUS << 16;
-		if (e->function == 0xb || e->function == 0x1f)
-			e->edx = id;
-		if (e->function == 7 && e->index == 2 && strstr(hidden, "BHI_CTRL"))
-			e->edx &= ~(1u << 4);
-		if (e->function == 0x40000001)
-			e->eax = 0;		/* no clock of KVM's */
-	}
-	if (ioctl(cpus[id], KVM_SET_CPUID2, &cpuid) < 0)
-		fail("KVM_SET_CPUID2");
-	set_msr(cpus[id], MSR_ARCH_CAPABILITIES, get_msr(cpus[id], MSR_ARCH_CAPABILITIES) | 1ull << 63);
-	set_msr(cpus[id], 0x50000000, 1);
-	set_msr(cpus[id], 0x50000001, 3);
-	if (id)
-		return;
-	ioctl(cpus[0], KVM_GET_SREGS, &s);
+	ioctl(cpu, KVM_GET_SREGS, &s);
 	s.cs = code;
 	s.ds = s.es = s.fs = s.gs = s.ss = data;
 	s.cr0 = 0x80000031;
 	s.cr3 = PAGES;
 	s.cr4 = 0x20;
 	s.efer = 0x500;
-	if (ioctl(cpus[0], KVM_SET_SREGS, &s) < 0 || ioctl(cpus[0], KVM_SET_REGS, &regs) < 0)
+	if (ioctl(cpu, KVM_SET_SREGS, &s) < 0 || ioctl(cpu, KVM_SET_REGS, &regs) < 0)
 		fail("KVM_SET_SREGS");
 }
 
@@ -293,32 +201,26 @@ static void run(void)
 
 int main(int argc, char **argv)
 {
-	struct kvm_userspace_memory_region slot = { .memory_size = MEMORY };
-	struct kvm_pit_config pit = { 0 };
 	char command_line[512] = "";
 	uint64_t entry, *table;
 	int i;
 
+	if (argc < 2)
+		return 2;
 	for (i = 2; i < argc; i++)
 		strcat(strcat(command_line, argv[i]), " ");
-	kvm = open("/dev/kvm", O_RDWR);
-	vm = ioctl(kvm, KVM_CREATE_VM, 0);
-	memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	slot.userspace_addr = (unsigned long)memory;
-	ioctl(vm, KVM_SET_TSS_ADDR, 0xfffbd000);
-	if (argc < 2 || vm < 0 || ioctl(vm, KVM_CREATE_IRQCHIP, 0) < 0 || ioctl(vm, KVM_CREATE_PIT2, &pit) < 0 ||
-	    ioctl(vm, KVM_SET_USER_MEMORY_REGION, &slot) < 0)
-		fail("a VM");
+	create_vm();
 	table = (uint64_t *)(memory + PAGES);
 	table[0] = (PAGES + 0x1000) | 3;
 	table[512] = (PAGES + 0x2000) | 3;
 	for (i = 0; i < 512; i++)
 		table[1024 + i] = (uint64_t)i << 21 | 0x83;
-	entry = load_kernel();
+	entry = load_elf("/vmlinux");
 	boot_parameters(command_line);
 	processors();
 	for (i = 0; i < CPUS; i++)
-		create_cpu(i, entry, argv[1]);
+		cpus[i] = create_cpu(i, CPUS, argv[1], &runs[i]);
+	enter_kernel(cpus[0], entry);
 	run();
 	say_reports("end");
 	return 0;

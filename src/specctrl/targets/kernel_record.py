@@ -16,6 +16,7 @@ from typing import Any
 from specctrl.rules import data_folder, load_rules
 from specctrl.scenario import Scenario, read
 from specctrl.targets.c_reference import text_hash
+from specctrl.vectors.upstream.shapes import SHAPES
 
 FOLDER = Path(__file__).resolve().parents[3] / "reference" / "linux"
 AS_PUBLISHED, EQUAL, KNOWN_DIFFERENCE = "as published", "equal", "known difference"
@@ -53,6 +54,17 @@ def identity(folder: Path = FOLDER) -> dict[str, dict[str, str]]:
         "rules": {id: text_hash(rule) for id, rule in load_rules().items()},
         "series": _files(folder, "series/*"),
         "machine": _files(folder, "rig.py", "expected.py", "judging.py", "vmm/*", "histories/*"),
+    }
+
+
+def programs_identity(folder: Path = FOLDER) -> dict[str, dict[str, str]]:
+    """What a run of whole programs depends on: rules, the series, the exported texts, what builds and judges them."""
+    known = identity(folder)
+    return {
+        "rules": {"all": _hash(json.dumps(known["rules"]))},
+        "series": known["series"],
+        "texts": {name: _hash(SHAPES[name].text()) for name in ("selftest", "msrs-rows", "kvm-unit-tests-rows")},
+        "machine": _files(folder, "expected.py", "programs.py", "tables.py", "programs/*"),
     }
 
 
