@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the exported rows and lines must print in the programs that they are for, on the test machine.
 
 Both are performed here as those programs do it, on the emulator with Bochs' processor: its WRMSR leaves SHADOW as it

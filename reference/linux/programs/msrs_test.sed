@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 # x86/msrs_test.c of the KVM selftests with the exported rows, and with what the comment above them asks for.  Besides,
 # the program says each row that it comes to; with an argument N it performs the N-th row from the end alone.
 s|^#include "processor.h"$|&\n#include "msrs_test-defines.h"|
