@@ -172,7 +172,9 @@ class TestRecorded:
 
     def test_series_and_exported_texts_are_those_that_ran(self, boots: dict[str, Any]) -> None:
         """A change of either needs another run: ``reference/linux/run programs``."""
-        now = programs_identity()
+        from programs import exported
+
+        now = programs_identity(exported())
         for boot in boots.values():
             changes = since(boot, now)
             # test-only.diff has two parameters more since; no boot of a program gives them

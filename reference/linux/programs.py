@@ -45,6 +45,7 @@ from specctrl.vectors.upstream.cases import (
     present,
     with_exits,
 )
+from specctrl.vectors.upstream.shapes import SHAPES
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 MACHINE = {"part": "sapphire-rapids", "features": [*resolve_host("sapphire-rapids").features.names(), "DDPD_U"]}
@@ -62,6 +63,11 @@ GUESTS = {
     "retpoline, no BHI_CTRL": f"boot_guest BHI_CTRL spectre_v2=retpoline {QUIET}",
     "no BHI_CTRL": f"boot_guest BHI_CTRL spectre_bhi=on {QUIET}",
 }
+
+
+def exported() -> dict[str, str]:
+    """The texts of this project that are built into programs."""
+    return {name: SHAPES[name].text() for name in ("selftest", "msrs-rows", "kvm-unit-tests-rows")}
 
 
 def all_and_alone(control: bool) -> list[str]:
@@ -292,7 +298,7 @@ def main() -> int:
         if (options.folder / f"{boot}.answers").exists():
             took = {"seconds": seconds(options.seconds).get(f"boot {boot}")}
             on = {"date": date.today().isoformat(), "versions": options.version, **took}
-            boots[boot] = {"on": on, "programs": compare(options.folder, boot), "of": programs_identity()}
+            boots[boot] = {"on": on, "programs": compare(options.folder, boot), "of": programs_identity(exported())}
     if options.record:
         write(options.record, json.dumps(boots, indent=1) + "\n")
     programs = {title: each for boot in boots.values() for title, each in boot["programs"].items()}

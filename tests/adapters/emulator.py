@@ -8,7 +8,8 @@ from typing import Any
 from specctrl.model.outcomes import Misuse, Unsupported
 from specctrl.scenario.machine import Machine
 
-LISTS = {"features", "args", "msrs", "msr_load", "msr_store", "exit_msr_store", "exit_msr_load", "ranges", "intercept"}
+LISTS = {"features", "args", "msrs", "msr_load", "msr_store", "exit_msr_store", "exit_msr_load", "ranges", "intercept",
+         "offers"}
 
 
 def numbers(value: Any) -> Any:

@@ -16,7 +16,6 @@ from typing import Any
 from specctrl.rules import data_folder, load_rules
 from specctrl.scenario import Scenario, read
 from specctrl.targets.c_reference import text_hash
-from specctrl.vectors.upstream.shapes import SHAPES
 
 FOLDER = Path(__file__).resolve().parents[3] / "reference" / "linux"
 AS_PUBLISHED, EQUAL, KNOWN_DIFFERENCE = "as published", "equal", "known difference"
@@ -57,13 +56,13 @@ def identity(folder: Path = FOLDER) -> dict[str, dict[str, str]]:
     }
 
 
-def programs_identity(folder: Path = FOLDER) -> dict[str, dict[str, str]]:
+def programs_identity(texts: Mapping[str, str], folder: Path = FOLDER) -> dict[str, dict[str, str]]:
     """What a run of whole programs depends on: rules, the series, the exported texts, what builds and judges them."""
     known = identity(folder)
     return {
         "rules": {"all": _hash(json.dumps(known["rules"]))},
         "series": known["series"],
-        "texts": {name: _hash(SHAPES[name].text()) for name in ("selftest", "msrs-rows", "kvm-unit-tests-rows")},
+        "texts": {name: _hash(text) for name, text in texts.items()},
         "machine": _files(folder, "expected.py", "programs.py", "tables.py", "programs/*"),
     }
 
