@@ -56,7 +56,6 @@ EXPLAINED: dict[str, tuple[str, str]] = {
     "reads_intercepted": ("Whether a guest's read of it causes a VM exit", "glossary.html#term-intercepted"),
     "level": ("Who runs, or ran last: 1 the guest, 2 its nested guest", "glossary.html#term-L2"),
     "smm": ("Whether the guest is in system management mode", "nested.html#smi-and-rsm"),
-    "in_guest": ("Whether the guest runs now, or KVM", "scenarios.html#operations"),
     "shut_down": ("Whether the vCPU has shut down after a VMX abort", "nested.html#nested-lists"),
     "exposed": ("The attacks to which the guest is exposed now", "guests.html#exposure"),
     "overhead": ("What the guest pays for and does not need", "guests.html#exposure"),
