@@ -52,7 +52,7 @@ class BhbSequence(Enum):
 class SpectreV2(Enum):
     """Linux' command-line option ``spectre_v2=``: what protects the kernel's indirect branches."""
 
-    AUTO = "auto"  # retpoline if the kernel has it, else enhanced IBRS
+    AUTO = "auto"  # what Kernel.retpoline says; Linux itself takes enhanced IBRS where it is shown
     EIBRS = "eibrs"
     RETPOLINE = "retpoline"
     EIBRS_RETPOLINE = "eibrs,retpoline"
@@ -161,7 +161,10 @@ class Kernel:
 
 
 MANAGED_BITS = IBRS | STIBP | SSBD | RRSBA_DIS_S | BHI_DIS_S
-"""The bits of IA32_SPEC_CTRL that Linux manages; what it finds in the others it keeps (SPEC_CTRL_MITIGATIONS_MASK)."""
+"""The bits of IA32_SPEC_CTRL that Linux manages; what it finds in the others it keeps (SPEC_CTRL_MITIGATIONS_MASK).
+
+Linux 6.3 to 6.8 lacks BHI_DIS_S there, so it keeps a BHI_DIS_S that it finds; the model clears it for every version.
+"""
 
 
 @dataclass(frozen=True, slots=True)
