@@ -23,6 +23,7 @@ from specctrl.evidence.mutation_table import (
     figures,
     noticed_by,
     one_of_each,
+    outdated,
     pair_noticed_by,
     plant_all,
     refute,
@@ -119,6 +120,29 @@ def kinds_that_notice(said):
 def red(key, kind):
     """Pages that fail of any code."""
     return "index" if kind == "pages" else None
+
+
+class TestStored:
+    def test_each_mutant_is_noticed_by_the_scenario_that_the_table_names(self):
+        assert [] == outdated(TABLE)
+
+    def test_one_that_passes_on_a_mutant_is_outdated_and_one_that_is_gone_stands_for_any(self):
+        key = "words:merge:swap-bits:1"
+        assert TABLE["mutants"][key]["vectors"]
+        for named, old in (("kvm-abi.check-extension", [key]), ("gone", [])):
+            assert old == outdated({"mutants": {key: {"vectors": named, "generated": None}}}, Workers(1))
+
+    def test_scenarios_alone_are_asked_again_and_the_rest_is_kept(self, monkeypatch):
+        written = []
+        monkeypatch.setattr("specctrl.evidence.mutation_table.noticed_by_scenarios",
+                            lambda key: {"vectors": key and "again"})
+        monkeypatch.setattr("specctrl.evidence.mutation_table.carry_out",
+                            lambda work, shards, *_, **__: map(work, shards))
+        monkeypatch.setattr("specctrl.evidence.mutation_table.store", lambda *table: written.append(table))
+        main(["mutants", "--scenarios"])
+        ((found, proofs, theorems),) = written
+        assert {key: said | {"vectors": "again"} for key, said in TABLE["mutants"].items()} == found
+        assert (TABLE["proofs"], TABLE["theorems"]) == (proofs, theorems)
 
 
 class TestScore:

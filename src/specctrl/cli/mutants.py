@@ -40,6 +40,8 @@ def add_mutants(commands: Any) -> None:
     which.add_argument(
         "--only", action="append", metavar="NAME",
         help="run the mutants whose names begin so, and those that the table lacks, as --all does; may be repeated")
+    which.add_argument(
+        "--scenarios", action="store_true", help="ask the scenarios alone again, about every mutant, and store it")
     which.add_argument("--all", action="store_true", help="run every mutant, also against the theorems, and store it")
     add_workers(parser)
     parser.add_argument("--json", action="store_true", help="print the figures, or what was run, as JSON")
@@ -59,6 +61,8 @@ def mutants_command(options: argparse.Namespace) -> int:
             NotGreen,
             complaints,
             figures,
+            noticed_by,
+            noticed_by_scenarios,
             one_of_each,
             plant_all,
             refute,
@@ -69,11 +73,16 @@ def mutants_command(options: argparse.Namespace) -> int:
     except ModuleNotFoundError as missing:
         print(f"specctrl: {missing.name} is missing; install specctrl[prove]", file=sys.stderr)
         return 2
-    mutants, stores = list(all_mutants()), options.all or options.only or options.proofs
+    mutants, stores = list(all_mutants()), options.all or options.only or options.proofs or options.scenarios
     kept: dict[str, Any] = {"mutants": {}, "proofs": {}, "theorems": {}}
     if options.only:
         kept = without(stored(), [key for key in mutants if key.startswith(tuple(options.only))], mutants)
         chosen = [key for key in mutants if key not in kept["mutants"]]
+    elif options.scenarios:
+        kept, chosen = without(stored(), [], mutants), mutants
+        if lacking := kept["mutants"].keys() ^ set(mutants):
+            print(f"specctrl: the table lacks {min(lacking)}: run --only none-such first", file=sys.stderr)
+            return 2
     elif options.proofs:
         kept, chosen = {**kept, "mutants": stored()["mutants"]}, []
     else:
@@ -81,7 +90,9 @@ def mutants_command(options: argparse.Namespace) -> int:
     workers, kept_in = workers_of(options), kept_results("mutants")
     try:
         with Progress("mutants") as told:
-            found = dict(plant_all(chosen, workers, kept_in, told)) if chosen else {}
+            ask = noticed_by_scenarios if options.scenarios else noticed_by
+            found = {key: kept["mutants"].get(key, {}) | said
+                     for key, said in plant_all(chosen, workers, kept_in, told, ask)} if chosen else {}
         asked = [key for key in mutants if key in theorems_of() and key not in kept["proofs"]]
         with Progress("mutants before theorems") as told:
             refuted_by = dict(refute(asked, workers, kept_in, told)) if stores else {}
@@ -92,9 +103,9 @@ def mutants_command(options: argparse.Namespace) -> int:
         print(f"specctrl: without a mutant this fails, and would notice each: {red}", file=sys.stderr)
         return 2
     if stores:
-        noticed_by, refuted_by = kept["mutants"] | found, kept["proofs"] | refuted_by
+        all_found, refuted_by = kept["mutants"] | found, kept["proofs"] | refuted_by
         proofs = {key: refuted_by[key] for key in mutants if key in refuted_by}
-        store({key: noticed_by[key] for key in mutants}, proofs, one_of_each(proofs, kept["theorems"]))
+        store({key: all_found[key] for key in mutants}, proofs, one_of_each(proofs, kept["theorems"]))
     if kept_in is not None:
         shutil.rmtree(kept_in, ignore_errors=True)
     table = stored()

@@ -14,7 +14,7 @@ from typing import Any
 
 from specctrl.evidence.links import theorems_of
 from specctrl.evidence.mutants import TABLE, all_mutants, spread, stored
-from specctrl.evidence.notices import EVERY, REST, scenarios
+from specctrl.evidence.notices import EVERY, REST, files, scenarios
 from specctrl.evidence.planted import functions, on_mutant, on_mutants, planters
 from specctrl.evidence.score import SCENARIOS, levels_of, reached, unseen
 from specctrl.model.kvm.variant import SPEC
@@ -49,6 +49,11 @@ def noticed_by(key: str | None) -> dict[str, Any]:
     return said if any(said.values()) else said | {kind: noticed(key, kind) for kind in REST}
 
 
+def noticed_by_scenarios(key: str | None) -> dict[str, Any]:
+    """What notices a mutant, for the kinds of scenarios alone."""
+    return {kind: noticed(key, kind) for kind in SCENARIOS}
+
+
 def refuted(theorems: Iterable[str]) -> str | None:
     """The first of these theorems that does not hold of the code as it is; None if all hold."""
     return next((name for name in theorems if prove(SPEC, name).refuted()), None)
@@ -64,20 +69,21 @@ class NotGreen(Exception):
 
 
 def plant_all(
-    keys: Iterable[str], workers: Workers | None = None, kept: Path | None = None, told: Told = untold
+    keys: Iterable[str], workers: Workers | None = None, kept: Path | None = None, told: Told = untold,
+    ask: Callable[[str | None], dict[str, Any]] | None = None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Plant mutants, each a shard; yields key and what noticed it, in order.  What is kept stays: the table needs more.
 
     NotGreen if some evidence fails without a mutant.
     """
-    keys = list(keys)
+    keys, ask = list(keys), ask or noticed_by
     scenarios()
     planting = planters(workers)
-    (unchanged,) = carry_out(noticed_by, [None], planting)
+    (unchanged,) = carry_out(ask, [None], planting)
     red = {kind: said for kind, said in unchanged.items() if said}
     if red:
         raise NotGreen(", ".join(f"{kind}: {said}" for kind, said in red.items()))
-    yield from zip(keys, carry_out(noticed_by, keys, planting, kept, told, forget=False), strict=True)
+    yield from zip(keys, carry_out(ask, keys, planting, kept, told, forget=False), strict=True)
 
 
 def refute(
@@ -101,6 +107,24 @@ def one_of_each(proofs: dict[str, str | None], known: dict[str, str]) -> dict[st
         linked = (key for key, names in theorems_of().items() if name in names)
         caught[name] = next((key for key in linked if refuted_by(key, [name]) == name), "")
     return {name: caught[name] for name in THEOREMS}
+
+
+# ---- what is stored, asked again
+
+
+def outdated(table: dict[str, Any], workers: Workers | None = None) -> list[str]:
+    """The mutants that the scenarios which the table names for them do not notice any more."""
+    files()
+    asked = [(key, said[kind]) for key, said in table["mutants"].items() for kind in SCENARIOS if said.get(kind)]
+    made = carry_out(still_noticed_by, asked, planters(workers))
+    return sorted({key for (key, _), noticed in zip(asked, made, strict=True) if not noticed})
+
+
+def still_noticed_by(named: tuple[str, str]) -> bool:
+    """Whether a mutant is noticed by a scenario; one that does not end, or breaks the code, is."""
+    key, scenario = named
+    said = on_mutant(key, lambda: import_module("specctrl.evidence.notices").fails(scenario))
+    return said is not False
 
 
 # ---- two at once

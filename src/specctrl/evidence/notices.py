@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -15,7 +16,8 @@ from specctrl.evidence.mutants import PACKAGE
 from specctrl.evidence.run_pages import failures
 from specctrl.exploration import search as explorer
 from specctrl.model.kvm.variant import SPEC
-from specctrl.scenario import PASS, EmulatorTarget, run_one
+from specctrl.rules import data_folder
+from specctrl.scenario import PASS, EmulatorTarget, read, run_one
 from specctrl.scenario.selection import written_by
 
 ROOT = PACKAGE.parents[1]
@@ -42,6 +44,19 @@ def first_scenario() -> str | None:
         except Exception:
             return each.id
     return None
+
+
+def fails(named: str) -> bool:
+    """Whether the scenario of this id fails; whether any does, where there is none of this id."""
+    if named not in files():
+        return first_scenario() is not None
+    return any(run_one(each, EmulatorTarget("spec")).status != PASS for each in read([files()[named]]))
+
+
+@cache
+def files() -> dict[str, Path]:
+    """The file of each scenario, by its id."""
+    return {file.stem: file for file in data_folder("vectors").rglob("*.json")}
 
 
 def _pages() -> Any:
