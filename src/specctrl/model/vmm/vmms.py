@@ -42,7 +42,7 @@ VMMS: dict[str, Vmm] = {
         "QEMU 10.2.2", "target/i386/kvm/kvm.c, kvm_buf_set_msrs and kvm_put_msrs; target/i386/machine.c, cpu/spec_ctrl",
         (IA32_ARCH_CAPABILITIES,), (IA32_SPEC_CTRL,), OnRefusal.ABORT, compares_cpuid=False, drops_unlisted=True),
     "firecracker": Vmm(
-        "Firecracker at 81b38b9dad", "src/vmm/src/vstate/vcpu.rs, KVM_SET_MSRS; src/vmm/src/arch/x86_64/msr.rs",
+        "Firecracker at 81b38b9dad", "src/vmm/src/arch/x86_64/vcpu.rs, KVM_SET_MSRS; src/vmm/src/arch/x86_64/msr.rs",
         (IA32_ARCH_CAPABILITIES,), (IA32_SPEC_CTRL,), OnRefusal.STOP, compares_cpuid=False, saves_nested=False),
     "cloud-hypervisor": Vmm(
         "Cloud Hypervisor at ae44c2971c", "hypervisor/src/kvm/mod.rs, set_msrs; vmm/src/lib.rs, the check of CPUID",
