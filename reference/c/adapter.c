@@ -840,7 +840,8 @@ static const struct vmm {
 	  ABORT, false, true, true },
 	{ "firecracker", { MSR_IA32_ARCH_CAPABILITIES }, 1, { MSR_IA32_SPEC_CTRL }, 1,
 	  STOP, false, false, false },
-	{ "cloud-hypervisor", { MSR_IA32_ARCH_CAPABILITIES }, 1,
+	{ "cloud-hypervisor", { MSR_IA32_ARCH_CAPABILITIES, MSR_VIRTUAL_ENUMERATION,
+				MSR_VIRTUAL_MITIGATION_ENUM }, 3,
 	  { MSR_IA32_SPEC_CTRL, MSR_VIRTUAL_MITIGATION_CTRL }, 2, SKIP, true, true, false },
 };
 

@@ -91,7 +91,7 @@ class PostedVcpu(Vcpu):
         self.loaded = Loaded.VMCS01
 
     def set_nested_state(self, state: NestedState) -> None:
-        """vmx_set_nested_state on the base kernel: vmcs02 is freed, a new one starts with SHADOW 0 (D4)."""
+        """vmx_set_nested_state on the base kernel: vmcs02 is freed, nobody writes a new one's SHADOW, here 0 (D4)."""
         if state.level2:
             self.vmcs02.spec_ctrl_shadow = 0
         Vcpu.set_nested_state(self, state)

@@ -103,7 +103,7 @@ class VcpuEntry(VcpuState):
     def msr_filter_changed(self) -> None:
         """KVM_X86_SET_MSR_FILTER took effect: the vCPU is kicked out of the guest, vmcs01's bitmap follows.
 
-        Source: Linux, kvm_vm_ioctl_set_msr_filter (KVM_REQ_MSR_FILTER_CHANGED), vmx_msr_filter_changed.
+        Source: Linux 6.12, kvm_vm_ioctl_set_msr_filter (KVM_REQ_MSR_FILTER_CHANGED), vmx_msr_filter_changed.
         """
         self.exit_guest()
         self.update_interception()

@@ -11,7 +11,7 @@ from specctrl.model.processor import LogicalProcessor, Vmcs
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """What no source states and this specification assumes; each can be switched."""
+    """What can be switched: assumptions where no source decides, and one reading against the manual's."""
 
     init_withdraws_report: bool = True  # INIT returns MSR_VIRTUAL_MITIGATION_CTRL to 0 (defect D9)
     vm_entry_loads_shadow: bool = False  # VM entry loads the MSR from the SHADOW field

@@ -42,10 +42,12 @@ VMMS: dict[str, Vmm] = {
         "QEMU 10.2.2", "target/i386/kvm/kvm.c, kvm_buf_set_msrs and kvm_put_msrs; target/i386/machine.c, cpu/spec_ctrl",
         (IA32_ARCH_CAPABILITIES,), (IA32_SPEC_CTRL,), OnRefusal.ABORT, compares_cpuid=False, drops_unlisted=True),
     "firecracker": Vmm(
-        "Firecracker at 81b38b9dad", "src/vmm/src/vstate/vcpu.rs, KVM_SET_MSRS; src/vmm/src/arch/x86_64/msr.rs",
+        "Firecracker at 81b38b9dad, with a CPU template that names 0x10a",
+        "src/vmm/src/arch/x86_64/vcpu.rs, KVM_SET_MSRS; msr.rs beside it",
         (IA32_ARCH_CAPABILITIES,), (IA32_SPEC_CTRL,), OnRefusal.STOP, compares_cpuid=False, saves_nested=False),
     "cloud-hypervisor": Vmm(
-        "Cloud Hypervisor at ae44c2971c", "hypervisor/src/kvm/mod.rs, set_msrs; vmm/src/lib.rs, the check of CPUID",
-        (IA32_ARCH_CAPABILITIES,), STATE_MSRS, OnRefusal.SKIP, compares_cpuid=True),
+        "Cloud Hypervisor at ae44c2971c",
+        "hypervisor/src/kvm/mod.rs, get_msr_list (all that KVM has) and set_state; vmm/src/lib.rs, the check of CPUID",
+        FEATURE_MSRS, STATE_MSRS, OnRefusal.SKIP, compares_cpuid=True),
 }
 """The VMMs, by the scenario format's names."""
