@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import textwrap
 from collections.abc import Iterator
 from unittest.mock import patch
@@ -34,17 +35,20 @@ def parsers(parser: argparse.ArgumentParser) -> Iterator[tuple[argparse.Argument
 def paragraphs(epilog: str) -> Iterator[tuple[str, str]]:
     """What stands below the options: sentences, or a heading with its lines as they are.
 
-    >>> list(paragraphs("It runs\\nonce.\\n\\nexit status:\\n  0  done\\n"))
-    [('It runs once.', ''), ('Exit status:', '0  done')]
+    >>> list(paragraphs("It runs\\nonce.\\n\\nexit status:\\n  0  done\\n\\n  1  not\\n"))
+    [('It runs once.', ''), ('Exit status:', '0  done\\n\\n1  not')]
     """
-    for block in filter(None, epilog.strip("\n").split("\n\n")):
-        first, _, rest = block.partition("\n")
-        if "\n " not in f"\n{block}":
-            yield " ".join(block.split()), ""
-        elif first.endswith(":"):
-            yield f"{first[:1].upper()}{first[1:]}", textwrap.dedent(rest).rstrip()
-        else:
-            yield "In detail:", textwrap.dedent(block).rstrip()
+    for part in re.split(r"\n\n(?=\S)", epilog.strip("\n")):
+        said, lines = re.fullmatch(r"((?:\S.*(?:\n|$))*)((?:.|\n)*)", part).groups()  # type: ignore[union-attr]
+        said = " ".join(said.split()) or "Each of these:"
+        yield f"{said[:1].upper()}{said[1:]}", textwrap.dedent(lines.strip("\n"))
+
+
+def sentence(said: str) -> nodes.paragraph:
+    """A paragraph in which an option keeps its two hyphens."""
+    pieces = re.split(r"(--[a-z-]+|`[^`]+`)", said)
+    return nodes.paragraph("", "", *(code(piece.strip("`")) if place % 2 else nodes.Text(piece)
+                                     for place, piece in enumerate(pieces) if piece))
 
 
 class CommandsDirective(SphinxDirective):
@@ -67,8 +71,8 @@ class CommandsDirective(SphinxDirective):
                 if group.description:
                     section += nodes.paragraph("", f"{(group.title or '').capitalize()}; {group.description}.")
                 section += listed
-        for said, lines in paragraphs(command.epilog or ""):
-            section += nodes.paragraph("", said)
+        for said, lines in paragraphs(command.epilog) if command.epilog else ():
+            section += sentence(said)
             if lines:
                 section += nodes.literal_block(lines, lines, language="text")
         self.set_source_info(section)
@@ -80,7 +84,7 @@ class CommandsDirective(SphinxDirective):
         items = [
             nodes.definition_list_item(
                 "", nodes.term("", "", code(formatter._format_action_invocation(action))),
-                nodes.definition("", nodes.paragraph("", formatter._expand_help(action))))
+                nodes.definition("", sentence(formatter._expand_help(action))))
             for action in group._group_actions
             if action.help and not isinstance(action, argparse._HelpAction | argparse._SubParsersAction)]
         return nodes.definition_list("", *items) if items else None
