@@ -20,8 +20,6 @@ HISTORIES = Path(__file__).parent / "histories"  # of the machine's own: no publ
 KNOWN = {
     **dict.fromkeys(("kvm-abi.create-vcpu", "cap.vcpu-ids"),
         "KVM_MAX_VCPU_IDS is four times CONFIG_KVM_MAX_NR_VCPUS, which Debian has at 4096, not at the default of 1024"),
-    **dict.fromkeys(("nested.bitmap.ends", "migration.refused.unreadable"),
-        "KVM emulates the MSR that the scenario takes for one that no kernel has, 0 or 10H (kvm_get_msr_common)"),
     "field.capabilities-hidden":
         "userspace cannot give IA32_ARCH_CAPABILITIES to a guest whose CPUID lacks it (kvm_set_msr_common)",
     "nested.state.not-nested":
@@ -31,8 +29,6 @@ KNOWN = {
     **dict.fromkeys(("nested.state.bitmap-at-run", "nested.state.bitmap-at-run.no-control"),
         "vcpu_enter_guest merges L2's bitmap (KVM_REQ_GET_NESTED_STATE_PAGES) before it takes over a new MSR filter "
         "(KVM_REQ_RECALC_INTERCEPTS): L2 goes on with the old one until its next entry"),
-    **dict.fromkeys(("kvm-abi.msrs.feature", "virt.feature-msrs"),
-        "KVM_GET_MSRS on /dev/kvm answers 0 for any MSR that KVM lists, no feature MSR alone (kvm_do_msr_access)"),
     **dict.fromkeys((
         "gen.rdmsr-report.smm.control.free.exits-inval.7c5fca5c",
         "gen.reply-msr-exit.smm.control.free.faults.4484e4fc",

@@ -2,10 +2,10 @@
 
 import os
 from importlib import import_module
-from types import CodeType
+from types import CodeType, ModuleType
 
-from specctrl.evidence.mutants import all_mutants
-from specctrl.evidence.planted import functions, on_mutant, plant
+from specctrl.evidence.mutants import all_mutants, spread
+from specctrl.evidence.planted import _find, functions, on_mutant, plant
 from specctrl.model.vmm.migration import MsrsRefused
 from specctrl.model.words import merge
 
@@ -82,3 +82,15 @@ class TestEveryMutant:
             return found
 
         assert [] == on_mutant(None, unchanged, seconds=300)
+
+    def test_the_function_alone_is_what_the_whole_definition_makes_of_it(self):
+        for key in spread(list(functions()), 60):
+            mutant, names = all_mutants()[key], key.split(":")[1].split(".")
+            module = import_module(functions()[key].__module__)
+            made = []
+            for code in (compile(mutant.text, "", "exec", dont_inherit=True), mutant.compiled("")):
+                namespace = ModuleType("anew")
+                vars(namespace).update(vars(module))
+                exec(code, vars(namespace))
+                made.append(looks(_find(namespace, names)))
+            assert made[0] == made[1], key

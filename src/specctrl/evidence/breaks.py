@@ -6,7 +6,7 @@ is run again on mutants of that code until one breaks it; what none breaks does 
 
 import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 from types import CodeType, FrameType
@@ -15,7 +15,7 @@ from typing import Any
 from specctrl.evidence.collect import EvidenceError, Shown, bound_code, own_scenarios
 from specctrl.evidence.mutants import stored
 from specctrl.evidence.planted import functions, on_mutant, planters
-from specctrl.evidence.run_pages import run_page
+from specctrl.evidence.run_pages import calls, name_of, run_page
 from specctrl.exploration.search import quick, search
 from specctrl.model.kvm.variant import SPEC
 from specctrl.rules import Rule
@@ -34,6 +34,11 @@ def mutants_of_rule(rule: Rule) -> list[str]:
     return [key for key, function in functions().items() if function.__code__ in bound]
 
 
+def executed(keys: Sequence[str], called: Collection[str]) -> list[str]:
+    """Those of some mutants whose function is called; no other can be noticed."""
+    return [key for key in keys if name_of(functions()[key].__code__) in called]
+
+
 # ---- examples
 
 
@@ -42,23 +47,30 @@ def break_cells(page: Path, wanted: dict[str, list[Rule]]) -> dict[tuple[str, st
     found: dict[tuple[str, str], str] = {}
 
     def before(_: list[str], place: str, code: CodeType, names: dict[str, Any]) -> None:
-        @cache
-        def holds(mutant: str | None) -> bool:
-            return on_mutant(mutant, partial(runs, code, names)) is True
+        run = partial(called_in, code, names)
 
-        if place in wanted and not holds(None):
+        @cache
+        def holds(mutant: str) -> bool:
+            return on_mutant(mutant, run) is not None
+
+        if place not in wanted:
+            return
+        called = on_mutant(None, run)
+        if called is None:
             raise EvidenceError(f"{place}: the cell fails in a process of its own")
-        for rule in wanted.get(place, ()):
-            found[rule.id, place] = next((key for key in mutants_of_rule(rule) if not holds(key)), "")
+        for rule in wanted[place]:
+            keys = executed(mutants_of_rule(rule), called)
+            found[rule.id, place] = next((key for key in keys if not holds(key)), "")
 
     run_page(page, before)
     return found
 
 
-def runs(code: CodeType, names: dict[str, Any]) -> bool:
-    """Run a cell; an exception ends the process."""
-    exec(code, names)
-    return True
+def called_in(code: CodeType, names: dict[str, Any]) -> list[str]:
+    """Run a cell: the functions that it calls; an exception ends the process."""
+    with calls() as called:
+        exec(code, names)
+    return sorted(map(name_of, called))
 
 
 # ---- scenarios
@@ -70,12 +82,20 @@ def scenarios_by_id(vectors: Path | None) -> dict[str, Any]:
     return {scenario.id: scenario for scenario in own_scenarios(vectors)}
 
 
+@cache
+def called_by(name: str, vectors: Path | None) -> frozenset[str]:
+    """The functions that a scenario calls."""
+    with calls() as called:
+        run_one(scenarios_by_id(vectors)[name], EmulatorTarget("spec"))
+    return frozenset(map(name_of, called))
+
+
 def break_scenarios(keys: Sequence[str], names: Sequence[str], vectors: Path | None) -> dict[str, str]:
     """For each of some scenarios: the first of the mutants on which it does not pass, or ""."""
     scenarios = scenarios_by_id(vectors)
     found = dict.fromkeys(names, "")
     for key in keys:
-        left = [name for name in names if not found[name]]
+        left = [name for name in names if not found[name] and executed([key], called_by(name, vectors))]
         if left:
             found |= dict.fromkeys(_broken(key, [scenarios[name] for name in left]), key)
     return found

@@ -7,9 +7,12 @@ a line.  So the names change exactly when the code does.
 import ast
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -88,10 +91,22 @@ class Mutant:
         if self.written:
             return self.written
         definition, _, old, new = _changes_of(self.module)[self.key]
-        changed = _Replace(old, new).visit(definition)
-        text = ast.unparse(changed) + "\n"
-        _Replace(new, old).visit(changed)
-        return text
+        with _replaced(definition, old, new):
+            return ast.unparse(definition) + "\n"
+
+    def compiled(self, file: str) -> CodeType:
+        """The code of the changed function alone, in its class if it is a method: little, since many are planted."""
+        if self.written:
+            return compile(self.written, file, "exec", dont_inherit=True)
+        definition, _, old, new = _changes_of(self.module)[self.key]
+        alone = changed = definition
+        if isinstance(definition, ast.ClassDef):
+            changed = next(child for child in definition.body if any(each is old for each in ast.walk(child)))
+            alone = copy(definition)
+            alone.bases, alone.decorator_list, alone.body = [], [], [changed]
+        ast.copy_location(new, old)
+        with _replaced(changed, old, new):
+            return compile(ast.Module([ast.fix_missing_locations(alone)], []), file, "exec", dont_inherit=True)
 
 
 _Place = tuple[str, str, ast.AST, ast.AST]
@@ -179,11 +194,21 @@ class _Replace(ast.NodeTransformer):
         return self.new if node is self.old else super().generic_visit(node)
 
 
+@contextmanager
+def _replaced(node: ast.AST, old: ast.AST, new: ast.AST) -> Iterator[None]:
+    """A part of a node is another meanwhile."""
+    _Replace(old, new).visit(node)
+    try:
+        yield
+    finally:
+        _Replace(new, old).visit(node)
+
+
 @cache
-def _changes_of(module: str) -> dict[str, tuple[ast.AST, str, ast.AST, ast.AST]]:
+def _changes_of(module: str) -> dict[str, tuple[ast.stmt, str, ast.AST, ast.AST]]:
     """Each change of a module by its mutant's key: the function or class, the operator, the node, what replaces it."""
     counts: dict[str, int] = {}
-    found: dict[str, tuple[ast.AST, str, ast.AST, ast.AST]] = {}
+    found: dict[str, tuple[ast.stmt, str, ast.AST, ast.AST]] = {}
     for definition in ast.parse(source_of(module).read_text("utf-8")).body:
         for where, operator, old, new in list(_places(definition, "", module)):
             key = f"{module}:{where}:{operator}"

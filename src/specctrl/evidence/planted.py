@@ -56,6 +56,12 @@ def function_of(mutant: Mutant) -> FunctionType | None:
     return changed if isinstance(changed, FunctionType) else None
 
 
+@cache
+def compiled(mutant: Mutant) -> CodeType:
+    """The code of the function that a mutant changes; made once for all copies of this process that follow."""
+    return mutant.compiled(str(source_of(mutant.module)))
+
+
 def plant(mutant: Mutant) -> None:
     """Change this process; nothing takes it back.
 
@@ -70,7 +76,7 @@ def plant(mutant: Mutant) -> None:
     module = importlib.import_module(there.__module__)
     made = ModuleType(module.__name__)
     vars(made).update(vars(module))
-    exec(compile(mutant.text, module.__file__ or "", "exec", dont_inherit=True), vars(made))
+    exec(compiled(mutant), vars(made))
     changed = _find(made, mutant.key.split(":")[1].split("."))
     # without a call of super() the mutant's code has one free variable fewer
     there.__code__ = changed.__code__.replace(co_freevars=there.__code__.co_freevars)
@@ -106,6 +112,8 @@ def on_mutant(key: str | None, ask: Callable[[], Any], seconds: float | None = N
 
 def on_mutants(mutants: Sequence[Mutant], ask: Callable[[], Any], seconds: float | None = None) -> Any:
     """The same where all of some mutants are planted, each of another function."""
+    for mutant in mutants:
+        compiled(mutant)
     reading, writing = os.pipe()
     parent = os.getpid()
     child = os.fork()

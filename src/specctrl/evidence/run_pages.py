@@ -60,10 +60,14 @@ def run_page(path: Path, before: Before | None = None) -> list[Ran]:
     """Run a page's cells and prompts; after a failing cell the rest cannot be judged, and is not run.
 
     Calls are recorded in tagged cells alone, and not where ``before`` is told of them: recording is slow.
+    Nothing runs after the last of these then.
     """
     names: Names = {"__name__": "__main__"}
     done = []
-    for block in blocks(path.read_text("utf-8")):
+    to_run = list(blocks(path.read_text("utf-8")))
+    while before is not None and to_run and not _tells(to_run[-1]):
+        to_run.pop()
+    for block in to_run:
         ran = Ran(block.kind, block.code, block.line)
         done.append(ran)
         if block.kind == "prompts":
@@ -74,6 +78,10 @@ def run_page(path: Path, before: Before | None = None) -> list[Ran]:
             if ran.failures:
                 break
     return done
+
+
+def _tells(block: Block) -> bool:
+    return block.kind == "cell" and "skip-execution" not in block.tags and bool(tagged_rules(block.code))
 
 
 def _run_block(block: Block, path: Path, names: Names, before: Before | None, ran: Ran) -> None:

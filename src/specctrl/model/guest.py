@@ -52,7 +52,7 @@ class BhbSequence(Enum):
 class SpectreV2(Enum):
     """Linux' command-line option ``spectre_v2=``: what protects the kernel's indirect branches."""
 
-    AUTO = "auto"  # retpoline if the kernel has it, else enhanced IBRS
+    AUTO = "auto"  # what Kernel.retpoline says; Linux itself takes enhanced IBRS where it is shown
     EIBRS = "eibrs"
     RETPOLINE = "retpoline"
     EIBRS_RETPOLINE = "eibrs,retpoline"
@@ -83,12 +83,17 @@ class KernelCpu(Enum):
     RESUME = "resume"  # the boot CPU after S3
 
 
+MANAGED_BITS = IBRS | STIBP | SSBD | RRSBA_DIS_S | BHI_DIS_S
+"""The bits of IA32_SPEC_CTRL that Linux manages; what it finds in the others it keeps (SPEC_CTRL_MITIGATIONS_MASK)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Release:
     """What a version of Linux knows of branch history injection, and of the attacks beside it."""
 
     versions: str
     source: str
+    managed: int = MANAGED_BITS
     mitigates_bhi: bool = True
     bhi_no_is_enough: bool = False  # it chooses nothing where IA32_ARCH_CAPABILITIES shows BHI_NO
     ibhf: bool = True  # it clears the history at the end of classic BPF: its sequence, and IBHF
@@ -97,7 +102,7 @@ class Release:
 
 RELEASES: dict[str, Release] = {
     "6.3": Release("6.3 to 6.8", "Linux 0125acda7d76 (January 2023); the mitigation of BHI came with 6.9",
-                   mitigates_bhi=False, ibhf=False),
+                   managed=MANAGED_BITS & ~BHI_DIS_S, mitigates_bhi=False, ibhf=False),
     "6.9": Release("6.9 to 6.15-rc6, and stable trees of that time", "Linux 6.9 to 6.14.6, bhi_select_mitigation",
                    bhi_no_is_enough=True, ibhf=False),
     "6.15": Release("since 12 May 2025: 6.15-rc7, 6.14.7, 6.12.29 and later",
@@ -160,10 +165,6 @@ class Kernel:
         return SpectreV2.RETPOLINE if self.retpoline else SpectreV2.EIBRS
 
 
-MANAGED_BITS = IBRS | STIBP | SSBD | RRSBA_DIS_S | BHI_DIS_S
-"""The bits of IA32_SPEC_CTRL that Linux manages; what it finds in the others it keeps (SPEC_CTRL_MITIGATIONS_MASK)."""
-
-
 @dataclass(frozen=True, slots=True)
 class Software:
     """What a kernel runs with once it has chosen: no instruction of the guest changes it again."""
@@ -203,7 +204,7 @@ def choose(kernel: Kernel, cpuid: Features, arch_capabilities: int, found: int =
     ibrs = (cpuid.spec_ctrl or cpuid.amd_ibrs) and mode in (SpectreV2.EIBRS, SpectreV2.EIBRS_RETPOLINE, SpectreV2.IBRS)
     shows_rrsba = bool(arch_capabilities & ARCH_CAP_RRSBA)
     writes: tuple[int, ...] = ()
-    base = found & ~MANAGED_BITS
+    base = found & ~release.managed
     if ibrs:
         base = base | IBRS
         writes += (base,)
@@ -241,7 +242,7 @@ def choose(kernel: Kernel, cpuid: Features, arch_capabilities: int, found: int =
         ibhf=release.ibhf and (hardware or in_bpf is not BhbSequence.NONE),
         its_thunks=linux and release.its_thunks and mode is not SpectreV2.OFF and not cpuid.bhi_ctrl
         and not bool(arch_capabilities & ARCH_CAP_ITS_NO),
-        kept=found & ~MANAGED_BITS,
+        kept=found & ~release.managed,
     )
 
 

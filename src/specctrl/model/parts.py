@@ -126,7 +126,7 @@ class Host:
 def arch_capabilities(host: Host) -> int:
     """IA32_ARCH_CAPABILITIES as KVM offers it: the modelled bits of the host's, and bit 63 always.
 
-    Source: RFC v3 p7 (``KVM_SUPPORTED_ARCH_CAP`` gains bit 63 on VMX).
+    Source: RFC v3 p7 (``kvm_get_arch_capabilities`` sets bit 63 on VMX, whatever the host has).
 
     >>> hex(arch_capabilities(resolve_host("sapphire-rapids")))
     '0x8000000000080000'

@@ -21,7 +21,6 @@ from specctrl.model.exposure import (
     sequence_works,
 )
 from specctrl.model.guest import (
-    MANAGED_BITS,
     RELEASES,
     BhbSequence,
     BhiDisS,
@@ -129,10 +128,10 @@ def any_software(values: Symbols) -> Software:
 def kernel_uses_retpoline_or_hardware_or_software(machine: Variant, values: Symbols) -> Parts:
     """For every CPUID, IA32_ARCH_CAPABILITIES and configuration: a kernel sets BHI_DIS_S exactly if its CPUID shows
     BHI_CTRL, its owner wants a mitigation and lets it, and it does not take retpoline for one; it clears the history in
-    software exactly if it wants one and does neither.  It takes retpoline for one exactly if it is shown no RRSBA or
-    has set RRSBA_DIS_S.  A version that takes BHI_NO for enough wants none where that is shown, one from before 6.9
-    never.  It sets IBRS where it relies on it and can, and else no bit but those that it found and does not manage;
-    each value that it writes has the bits of the one before."""
+    software exactly if it wants one and does neither. It takes retpoline for one exactly if it is shown no RRSBA or has
+    set RRSBA_DIS_S. A version that takes BHI_NO for enough wants none where that is shown, one from before 6.9 never,
+    and keeps a BHI_DIS_S that it found. It sets IBRS where it relies on it and can, and else no bit but those that it
+    found and does not manage; each value that it writes has the bits of the one before."""
     kernel, cpuid, shown = any_kernel(values), any_cpuid(values), values.word("arch_capabilities")
     found, release, mode = values.word("found"), RELEASES[kernel.version], kernel.spectre_v2
     chosen = guest.choose(kernel, cpuid, shown, found)
@@ -144,7 +143,8 @@ def kernel_uses_retpoline_or_hardware_or_software(machine: Variant, values: Symb
         release.mitigates_bhi and kernel.spectre_bhi is not SpectreBhi.OFF and mode is not SpectreV2.OFF)
     wants = all_of(wished, not_(exempt), not_(trusts))
     hardware = all_of(flag_term(cpuid.bhi_ctrl), truth(kernel.bhi_dis_s is BhiDisS.AUTO))
-    yield "BHI_DIS_S", iff(has(last, BHI_DIS_S), all_of(wants, hardware))
+    kept = found & ~release.managed if chosen.spec_ctrl else 0
+    yield "BHI_DIS_S", iff(has(last, BHI_DIS_S), any_of(all_of(wants, hardware), has(kept, BHI_DIS_S)))
     software = all_of(wants, not_(hardware))
     yield "after an exit", truth(chosen.after_exit in (kernel.sequence, BhbSequence.NONE))
     yield "a sequence", iff(truth(chosen.after_exit is not BhbSequence.NONE), software)
@@ -155,8 +155,7 @@ def kernel_uses_retpoline_or_hardware_or_software(machine: Variant, values: Symb
     yield "IBRS", iff(has(last, IBRS), ibrs)
     yield "it relies on IBRS", iff(chosen.relies_on_ibrs, ibrs)
     yield "legacy IBRS", iff(chosen.writes_at_entry, all_of(ibrs, truth(mode is SpectreV2.IBRS)))
-    yield "no other bit", word_term(last) & ~word_term(IBRS | RRSBA_DIS_S | BHI_DIS_S) == (
-        word_term(found) & ~word_term(MANAGED_BITS) if chosen.spec_ctrl else word_term(0))
+    yield "no other bit", (word_term(last) ^ word_term(kept)) & ~word_term(IBRS | RRSBA_DIS_S | BHI_DIS_S) == 0
     for earlier, later in pairwise(chosen.spec_ctrl):
         yield "each adds", word_term(earlier) & ~word_term(later) == 0
         yield "each is another", word_term(earlier) != word_term(later)
@@ -186,7 +185,7 @@ def every_cpu_of_a_guest_chooses_alike(machine: Variant, values: Symbols) -> Par
     chosen = guest.boot(kernel, first)
     again = guest.boot(kernel, other, which, chosen.kept)
     yield "what is kept", implies(term_of(shows(first.cpuid)), same(
-        chosen.kept, found & ~MANAGED_BITS))
+        chosen.kept, found & ~guest.RELEASES[kernel.version].managed))
     yield "the choice", equal(chosen, again)
     wrote = first.written(IA32_SPEC_CTRL)
     yield "the boot CPU writes so many", truth(len(wrote) == len(chosen.spec_ctrl))
