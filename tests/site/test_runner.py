@@ -81,6 +81,17 @@ def test_what_cannot_be_fetched_is_left_out_and_leaves_nothing(
     assert not (tmp_path / "cache").exists()
 
 
+def test_what_another_build_has_put_there_meanwhile_stays(tmp_path: Path) -> None:
+    place = tmp_path / "cache" / "python"
+    for content in ("first", "second"):
+        made = tmp_path / "made"
+        made.mkdir()
+        (made / "file").write_text(content, "ascii")
+        page_runner._put(made, place)
+    assert [file.name for file in place.parent.iterdir()] == ["python"]
+    assert (place / "file").read_text("ascii") == "first"
+
+
 def test_a_wheel_with_another_digest_is_refused(npm: dict[str, Any], tmp_path: Path) -> None:
     said = "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE."
     npm["error"] = subprocess.CalledProcessError(1, "pip", stderr=said)

@@ -9,6 +9,7 @@ import ast
 import base64
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -262,6 +263,13 @@ def _fetch(command: list[str], folder: str) -> None:
 
 
 def _put(made: Path, place: Path) -> None:
-    """Move what is complete into its place, at once."""
+    """Move what is complete into its place, at once; if another build has put it there meanwhile, that stays."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(made, place)
+    beside = place.with_name(f"{place.name}.{os.getpid()}")
+    shutil.move(made, beside)
+    try:
+        beside.rename(place)
+    except OSError:
+        if not place.is_dir():
+            raise
+        shutil.rmtree(beside)
