@@ -166,7 +166,10 @@ impl MsrFilter {
 
     /// kvm_msr_allowed; rule: filter.direction, filter.first-range, filter.x2apic-exempt
     fn allows(&self, msr: u32, access: usize) -> bool {
-        let bit = |range: &MsrFilterRange| range.allow.get(msr.checked_sub(range.base)? as usize).copied();
+        let bit = |range: &MsrFilterRange| {
+            let end = range.base.wrapping_add(range.allow.len() as u32); // in 32 bits, as KVM has it
+            (range.base..end).contains(&msr).then(|| range.allow[(msr - range.base) as usize])
+        };
         let decided = self.ranges.iter().filter(|range| range.access[access]).find_map(bit);
         (0x800..=0x8ff).contains(&msr) || decided.unwrap_or(!self.default_deny)
     }

@@ -232,6 +232,10 @@ REVIEWERS = (
           "a filter range whose base is not below 0x600 does not count", (
         ("kvm.filters", "MsrFilter.allows", "covers and entry.base <=",
          "covers and entry.base < 0x600 and entry.base <="),)),
+    Fault("last-msr", "filter.last-msr",
+          "a filter range has MSRs up to 0xffffffff, where KVM's end of it is 0", (
+        ("kvm.filters", "MsrFilter.allows", "(entry.base + entry.count) & 0xFFFF_FFFF",
+         "entry.base + entry.count"),)),
     # guests
     Fault("first-value-on-secondary", "guest.boot.secondary.last",
           "a secondary CPU writes the first value of the boot CPU, not the last", (
