@@ -166,11 +166,8 @@ impl MsrFilter {
 
     /// kvm_msr_allowed; rule: filter.direction, filter.first-range, filter.x2apic-exempt
     fn allows(&self, msr: u32, access: usize) -> bool {
-        let bit = |range: &MsrFilterRange| {
-            let end = range.base.wrapping_add(range.allow.len() as u32); // in 32 bits, as KVM has it
-            (range.base..end).contains(&msr).then(|| range.allow[(msr - range.base) as usize])
-        };
-        let decided = self.ranges.iter().filter(|range| range.access[access]).find_map(bit);
+        let own = |r: &&MsrFilterRange| r.access[access] && msr < r.base.wrapping_add(r.allow.len() as u32); // 32 bits
+        let decided = self.ranges.iter().filter(own).find_map(|r| Some(r.allow[msr.checked_sub(r.base)? as usize]));
         (0x800..=0x8ff).contains(&msr) || decided.unwrap_or(!self.default_deny)
     }
 }
