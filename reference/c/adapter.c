@@ -314,8 +314,9 @@ static bool filter_allows(const struct specctrl_vcpu *vcpu, uint32_t msr, bool w
 	for (i = 0; i < filter->nr_ranges; i++) {
 		const struct range *range = &filter->ranges[i];
 
+		/* in 32 bits, as KVM has it */
 		if ((write ? range->write : range->read) && msr >= range->base &&
-		    msr - range->base < range->count)
+		    msr < (uint32_t)(range->base + range->count))
 			return range->allow[msr - range->base] == '1';
 	}
 	return filter->default_allow;

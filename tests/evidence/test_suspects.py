@@ -55,7 +55,9 @@ def test_they_are_printed_above_the_rules_of_the_file(capsys, monkeypatch):
 
     monkeypatch.setattr("specctrl.cli.run.open_target", lambda name, plain: InProcess(planted.RestoreByView))
     assert main(["run", EVERY["cap.vcpu.any-time"].file, "--target", "cmd:x"]) == 1
-    lines = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
     at = lines.index("  suspect  exit.host-restored")
     assert lines[at + 1].startswith("  rules    cap.vcpu.any-time")
     assert "suspect" not in as_text(failed("cap.vcpu.any-time", planted.RestoreByView))
+    assert printed.err == "looking for the rules that the first 5 failures point at: seconds for each\n"

@@ -8,7 +8,8 @@
 //!
 //! 1. `begin`: create your host and VM from the line, and forget those before.  Name in its answer what you can see,
 //!    for the level processor value,fault,ret,host_spec_ctrl,effective,guest_view,level,smm (without nesting 1 and
-//!    false).  Refuse with `unsupported` a host that you cannot be, and an assume.* that is not your behaviour.
+//!    false).  Refuse with `unsupported` a host that you cannot be, and an assume.* that is not your behaviour
+//!    (assume.bhi-no-suffices is nothing to you).
 //! 2. create_vcpu, wrmsr, rdmsr, exit, observe, then enable_cap: write a method for each and call it in `perform` in
 //!    the place of `unsupported`.  After each run the command above; what you have not yet is not counted.
 //! 3. Go on in the order of `perform`: the levels force, nested, kvm-abi, as far as you have them.

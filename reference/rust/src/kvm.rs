@@ -166,8 +166,8 @@ impl MsrFilter {
 
     /// kvm_msr_allowed; rule: filter.direction, filter.first-range, filter.x2apic-exempt
     fn allows(&self, msr: u32, access: usize) -> bool {
-        let bit = |range: &MsrFilterRange| range.allow.get(msr.checked_sub(range.base)? as usize).copied();
-        let decided = self.ranges.iter().filter(|range| range.access[access]).find_map(bit);
+        let own = |r: &&MsrFilterRange| r.access[access] && msr < r.base.wrapping_add(r.allow.len() as u32); // 32 bits
+        let decided = self.ranges.iter().filter(own).find_map(|r| Some(r.allow[msr.checked_sub(r.base)? as usize]));
         (0x800..=0x8ff).contains(&msr) || decided.unwrap_or(!self.default_deny)
     }
 }

@@ -62,7 +62,7 @@ targets:
                answered by what was seen, {} if nothing, {"unsupported": "why"} or {"misuse": "why"}
 
   The same as words: op=wrmsr vcpu=0 msr=0x48 value=0x400, answered by fault=#GP, by ok, or by
-  unsupported=WHY.  The chapter "Porting the vectors" has every line of both.
+  unsupported=WHY.  The chapter "Scenarios" has every line of both.
 
 results:
   pass; partly (what the target can observe is as expected, and what it cannot is named); fail;
@@ -148,6 +148,9 @@ def _with_suspects(result: Result, report: Report) -> Result:
         return result
     from specctrl.evidence.suspects import suspects
 
+    if not report.counts()[FAIL]:
+        print(f"looking for the rules that the first {EXPLAINED} failures point at: seconds for each", file=sys.stderr,
+              flush=True)
     return replace(result, suspects=suspects(result))
 
 

@@ -109,6 +109,41 @@ IMPLEMENTER = (
     Fault("init-survives-reset", "init.userspace-reset.smm",
           "a platform reset leaves an INIT pending", (
         (_VCPU, "Vcpu.platform_reset", "self.init_pending = False", "pass"),)),
+    # what only the author of another program got wrong: noticed by random histories, and by no scenario then
+    Fault("pair-after-view", "migration.vcpu-pair.before-view",
+          "a vCPU's own pair is set after the view that only it covers", (
+        ("vmm.migration", "restore_vcpu", "    if plan.keep_force and own_pair",
+         "    early = state_msrs(source.host, target.host, plan)\n"
+         "    set_all(target, early, source.get_msrs(early), plan.vmm)\n    if plan.keep_force and own_pair"),)),
+    Fault("own-pair-not-dropped", "migration.vcpu-pair.dropped",
+          "a move that leaves the pairs behind takes a vCPU's own along", (
+        ("vmm.migration", "restore_vcpu", "if plan.keep_force and own_pair",
+         "if (plan.keep_force or own_pair != (source.vm.user_mask, source.vm.user_value)) and own_pair"),)),
+    Fault("interception-moves", "migration.intercepted-anew",
+          "that accesses were passed through moves with the vCPU", (
+        ("vmm.migration", "restore_vcpu", "    features = plan",
+         "    target.passthrough = source.passthrough and target.may_pass_through()\n"
+         "    target.update_interception()\n    features = plan"),)),
+    Fault("run-pending-lost", "migration.run-pending",
+          "an entry of L1 that is pending is lost by a move", (
+        ("vmm.migration", "restore_vcpu", "        target.restore_nested(source.save_nested())\n",
+         "        target.restore_nested(source.save_nested())\n        target.nested_run_pending = False\n"),)),
+    Fault("init-unfreezes", "virt.frozen.init",
+          "INIT unfreezes the feature MSRs", (
+        (_VCPU, "Vcpu.init_reset", "self.init_pending = False", "self.init_pending = self.has_run = False"),)),
+    Fault("frozen-shut-in-l2", "virt.frozen.in-l2",
+          "while L2 is loaded a frozen MSR refuses the value that it has", (
+        (_MSRS, "VcpuMsrs.host_write_msr", "bool(self.read_msr(msr, host_initiated=True) == value)",
+         "self.level == 1 and bool(self.read_msr(msr, host_initiated=True) == value)"),)),
+    Fault("state-revives", "nested.lists.abort-ends-vcpu.state",
+          "KVM_SET_NESTED_STATE brings a vCPU back that has shut down", (
+        (_NESTED, "VcpuNested.set_nested_state", "        self.leave_nested()\n",
+         "        self.leave_nested()\n        self.shut_down = False\n"),)),
+    Fault("init-outlives-abort", "init.in-l2.aborts",
+          "an INIT whose exit from L2 is a VMX abort waits on", (
+        (_VCPU, "Vcpu.deliver_init", "            self.init_pending = False\n            self.reflect_and_resume()\n",
+         "            try:\n                self.reflect_and_resume()\n            finally:\n"
+         "                self.init_pending = self.shut_down\n"),)),
 )
 """What may go wrong in an implementation that is written from the published material alone."""
 
@@ -197,6 +232,10 @@ REVIEWERS = (
           "a filter range whose base is not below 0x600 does not count", (
         ("kvm.filters", "MsrFilter.allows", "covers and entry.base <=",
          "covers and entry.base < 0x600 and entry.base <="),)),
+    Fault("last-msr", "filter.last-msr",
+          "a filter range has MSRs up to 0xffffffff, where KVM's end of it is 0", (
+        ("kvm.filters", "MsrFilter.allows", "(entry.base + entry.count) & 0xFFFF_FFFF",
+         "entry.base + entry.count"),)),
     # guests
     Fault("first-value-on-secondary", "guest.boot.secondary.last",
           "a secondary CPU writes the first value of the boot CPU, not the last", (

@@ -54,7 +54,7 @@ class MsrFilter:
             return True
         for entry in self.ranges:
             covers = entry.write if write else entry.read
-            if covers and entry.base <= msr < entry.base + entry.count:
+            if covers and entry.base <= msr < (entry.base + entry.count) & 0xFFFF_FFFF:  # KVM's end is a u32
                 return entry.allow[msr - entry.base]
         return self.default_allow
 
