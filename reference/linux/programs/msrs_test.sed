@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # x86/msrs_test.c of the KVM selftests with the exported rows, and with what the comment above them asks for.  Besides,
 # the program says each row that it comes to; with an argument N it performs the N-th row from the end alone.
-# Its own rows of MSR_IA32_U_CET are left out: on Bochs' processor the first of them ends the program (KVM_GET_MSRS
-# gives 0 after the guest's write), before it comes to the exported ones.
+# Its own rows of the MSRs of CET that KVM keeps in the XSAVE area are left out: on Bochs' processor KVM_GET_MSRS gives 0
+# after the guest's write, and the program ends before it comes to the exported rows.
 s|^#include "processor.h"$|&\n#include "msrs_test-defines.h"|
-/^\t\tMSR_TEST2(MSR_IA32_U_CET,/d
+/^\t\tMSR_TEST.*(MSR_IA32_\(U_CET\|PL[0-3]_SSP\),/d
 /^\t\tMSR_TEST_KVM(GUEST_SSP/a\
 #include "msrs_test-rows.h"
 s|^static int idx;$|&\nstatic int only;|
