@@ -65,9 +65,14 @@ GUESTS = {
 }
 
 
-def exported() -> dict[str, str]:
-    """The texts of this project that are built into programs."""
-    return {name: SHAPES[name].text() for name in ("selftest", "msrs-rows", "kvm-unit-tests-rows")}
+TEXTS = {"program-selftest": ["selftest"], "program-rows": ["msrs-rows"], "program-lines": ["kvm-unit-tests-rows"],
+         "program-guests": []}
+"""The texts of this project that are built into the programs of each boot."""
+
+
+def exported(boot: str) -> dict[str, str]:
+    """What is built into the programs of a boot."""
+    return {name: SHAPES[name].text() for name in TEXTS[boot]}
 
 
 def all_and_alone(control: bool) -> list[str]:
@@ -298,7 +303,7 @@ def main() -> int:
         if (options.folder / f"{boot}.answers").exists():
             took = {"seconds": seconds(options.seconds).get(f"boot {boot}")}
             on = {"date": date.today().isoformat(), "versions": options.version, **took}
-            boots[boot] = {"on": on, "programs": compare(options.folder, boot), "of": programs_identity(exported())}
+            boots[boot] = {"on": on, "programs": compare(options.folder, boot), "of": programs_identity(exported(boot))}
     if options.record:
         write(options.record, json.dumps(boots, indent=1) + "\n")
     programs = {title: each for boot in boots.values() for title, each in boot["programs"].items()}
