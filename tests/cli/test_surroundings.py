@@ -21,7 +21,7 @@ HANGS = f"cmd:{shlex.join([sys.executable, '-c', 'import time; time.sleep(321)']
 LONG: dict[str, list[str]] = {
     "run": ["run", "--target", HANGS],
     "lockstep": ["lockstep", "--target", HANGS],
-    "explore": ["explore", "--pairs", "all", "--bits", "IBRS,STIBP,SSBD,RRSBA_DIS_S,BHI_DIS_S"],
+    "explore": ["explore", "--jobs", "1", "--pairs", "all", "--bits", "IBRS,STIBP,SSBD,RRSBA_DIS_S,BHI_DIS_S"],
     "explore, two": ["explore", "--jobs", "2"],
     "prove": ["prove", "--jobs", "2"],
     "mutants": ["mutants", "--sample", "50", "--jobs", "2"],

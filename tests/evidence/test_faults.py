@@ -52,7 +52,8 @@ class TestDraw:
         inside = {"mask", "shadow", "saved", "intercepted", "reads_intercepted", "in_guest", "exposed", "overhead"}
         assert inside == set(SHOWS) - set(observes)
 
-    def test_a_mutant_that_does_not_end_is_a_finding(self):
+    def test_a_mutant_that_does_not_end_is_a_finding(self, monkeypatch):
+        monkeypatch.setattr("specctrl.evidence.draw.SECONDS", 0.3)
         found = draw([changed("endless", "kvm.vcpu", "Vcpu.smi", "self.smm = True", "while True: pass")])
         assert found is not None
         assert ("ends", "smi") == (found.observed, found.run.calls[-1]["op"])

@@ -39,10 +39,7 @@ from specctrl.shards import Workers
 MUTANTS = all_mutants()
 TABLE = stored()
 SAMPLE = (
-    "words:overlay:swap-bits:3",
     "processor:LogicalProcessor.wrmsr_in_guest:delete:4",
-    "kvm.entry:VcpuEntry.load_vmcs:swap-field:1",
-    "kvm.msrs:VcpuMsrs.write_spec_ctrl:swap-field:2",
     "kvm.nested:VcpuNested.set_nested_state:never:2",
     "contract:Contract.read_report:delete:1",
 )

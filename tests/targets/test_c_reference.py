@@ -367,7 +367,7 @@ class TestLockstep:
     """The C reference and the emulator show the same, step by step."""
 
     def test_on_random_histories(self, program, compared):
-        events = 1_000_000 if SLOW else 20_000
+        events = 300_000 if SLOW else 20_000
         lockstep, last = compared(program, events, seed=20240410)
         assert last == events, json.dumps(last.document())
         assert lockstep.left_out == {}

@@ -147,7 +147,7 @@ class TestProgram:
         assert {UNSUPPORTED} == {result.status for result in found.values()}
 
     def test_in_lockstep(self, program):
-        events = 1_000_000 if SLOW else 20_000
+        events = 300_000 if SLOW else 20_000
         last = compared(program, events, seed=20261130)
         assert last == events, json.dumps(last.document())
 

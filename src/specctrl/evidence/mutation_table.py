@@ -27,6 +27,10 @@ LIMIT = 60
 """So many seconds of processor time may each kind of evidence take; one that does not end has noticed the mutant."""
 
 
+LONG_FOR_ONE = 1
+"""So many seconds does no scenario take by itself."""
+
+
 def _told(key: str | None, ask: Callable[[], Any], seconds: float) -> Any:
     def answer() -> list[Any]:
         try:
@@ -114,7 +118,7 @@ def one_of_each(proofs: dict[str, str | None], known: dict[str, str]) -> dict[st
 
 def outdated(table: dict[str, Any], workers: Workers | None = None) -> list[str]:
     """The mutants that the scenarios which the table names for them do not notice any more."""
-    files()
+    files(), scenarios()
     asked = [(key, said[kind]) for key, said in table["mutants"].items() for kind in SCENARIOS if said.get(kind)]
     made = carry_out(still_noticed_by, asked, planters(workers))
     return sorted({key for (key, _), noticed in zip(asked, made, strict=True) if not noticed})
@@ -123,7 +127,7 @@ def outdated(table: dict[str, Any], workers: Workers | None = None) -> list[str]
 def still_noticed_by(named: tuple[str, str]) -> bool:
     """Whether a mutant is noticed by a scenario; one that does not end, or breaks the code, is."""
     key, scenario = named
-    said = on_mutant(key, lambda: import_module("specctrl.evidence.notices").fails(scenario))
+    said = on_mutant(key, lambda: import_module("specctrl.evidence.notices").fails(scenario), LONG_FOR_ONE)
     return said is not False
 
 

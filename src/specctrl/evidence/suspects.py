@@ -21,7 +21,7 @@ from specctrl.scenario.running import normalised
 MOST = 3
 """So many rules are named at most."""
 
-SECONDS = 2
+SECONDS = 0.3
 """So much processor time may a scenario take with a mutant; there are some without end."""
 
 
