@@ -1,5 +1,6 @@
 """The machine for the series in a real kernel, as far as it needs no kernel: expectations, judging, choosing."""
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -145,6 +146,22 @@ class TestChoosing:
         assert place(resolve_host("ice-lake-server")) == (
             Boot("clearcpuid-363-674", "clearcpuid=363,674"),
             "enable_apicv=0 preemption_timer=0 arch_capabilities_or=0x0 no_spec_ctrl_virt=1")
+
+
+class TestBatches:
+    def test_every_published_scenario_is_in_one_or_is_left_out_for_a_reason(self, tmp_path: Path) -> None:
+        from rig import batches
+
+        vectors = FOLDER.parents[1] / "vectors"
+        batches(tmp_path, vectors, "", [])
+        asked = {id for file in tmp_path.glob("*.batch")
+                 for id in re.findall("^#id (.*) -$", file.read_text("utf-8"), re.MULTILINE)}
+        not_shown = json.loads((tmp_path / "not-shown.json").read_text("utf-8"))
+        published = {each.id for each in read([vectors])}
+        assert published <= asked | set(not_shown)
+        assert set() == asked & set(not_shown)
+        assert all(not_shown.values())
+        assert len(asked) > 0.9 * len(published)
 
 
 class TestComparing:

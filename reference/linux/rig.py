@@ -140,6 +140,8 @@ def cannot_show(scenario: Scenario) -> str:
         if name in CODE_HAS and on != CODE_HAS[name]:
             return f"an assumption that the code does not have: {name} {on}"
     for step in scenario.steps:
+        if step.op == "bare_stay":
+            return "a stay on a processor without a hypervisor"
         beyond = set(step.args) - set(PERFORMED.get(step.op, " ".join(step.args)).split())
         if beyond:
             return f"the machine's VMM does not know {step.op} with {', '.join(sorted(beyond))}"
