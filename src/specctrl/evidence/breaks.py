@@ -16,7 +16,7 @@ from specctrl.evidence.collect import EvidenceError, Shown, bound_code, own_scen
 from specctrl.evidence.mutants import stored
 from specctrl.evidence.planted import functions, on_mutant, planters
 from specctrl.evidence.run_pages import calls, name_of, run_page
-from specctrl.exploration.search import quick, search
+from specctrl.exploration.search import of_world, quick
 from specctrl.model.kvm.variant import SPEC
 from specctrl.rules import Rule
 from specctrl.scenario.running import PASS, EmulatorTarget, run_one
@@ -130,14 +130,14 @@ def _late(signum: int, frame: FrameType | None) -> None:
 
 
 @cache
-def violated(key: str) -> frozenset[str]:
-    """The properties that short histories of a mutant violate, in the quick exploration's worlds."""
+def violates(key: str, name: str) -> bool:
+    """Whether short histories of a mutant violate a property, in the quick exploration's worlds."""
 
-    def explore() -> list[str]:
+    def explore() -> bool:
         bits, worlds = quick()
-        return [name for world in worlds for name in search(SPEC, world, bits, DEPTH).violations]
+        return any(name in of_world(SPEC, world, bits, DEPTH, frozenset({name})).run().violations for world in worlds)
 
-    return frozenset(on_mutant(key, explore) or ())
+    return on_mutant(key, explore) is True
 
 
 def break_property(name: str, rule: Rule) -> str:
@@ -145,7 +145,7 @@ def break_property(name: str, rule: Rule) -> str:
     table = stored()["mutants"]
     noticed = [key for key in mutants_of_rule(rule) if table.get(key, {}).get("exploration")]
     likely = sorted(noticed, key=lambda key: table[key]["exploration"] != name)
-    return next((key for key in likely if name in violated(key)), "")
+    return next((key for key in likely if violates(key, name)), "")
 
 
 # ---- everything

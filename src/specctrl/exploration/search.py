@@ -330,8 +330,12 @@ def bits_of(names: Iterable[str]) -> int:
     return bits
 
 
-def of_world(variant: Variant, world: World, bits: int, depth: int | None = None) -> Search:
-    """The search of one world of a variant, to a depth or to the end; it has not run yet.
+def of_world(
+    variant: Variant, world: World, bits: int, depth: int | None = None, wanted: frozenset[str] | None = None
+) -> Search:
+    """The search of one world of a variant, to a depth, until all that is wanted is found, or to the end.
+
+    It has not run yet.
 
     Where the capability has a form for one vCPU, userspace can take a VM's pair back, and without one set a few.
     What the VMCS that is not loaded holds is forgotten if the variant always writes it anew.
@@ -341,7 +345,7 @@ def of_world(variant: Variant, world: World, bits: int, depth: int | None = None
     if own:
         vcpu_pairs = few_pairs(bits)[:-1] if world.pair == (0, 0) else [(0, 0)]
     events = all_events(world, bits, vcpu_pairs)
-    return Search(variant, world, events, depth=depth, forgets=own)
+    return Search(variant, world, events, wanted, depth, forgets=own)
 
 
 def search(
