@@ -32,13 +32,16 @@ DOCSTRINGS = Sybil(
 )
 
 LONGEST = (
+    "tests/evidence/test_mutants.py",  # it forks often, so it comes before what makes the process large
+    "tests/evidence/test_suspects.py",
     "tests/targets/test_c_reference.py",
     "tests/targets/test_rust_sample.py",
     "tests/targets/test_c_proofs.py",
-    "tests/exploration/test_search.py",
-    "tests/proof/test_prove.py",
-    "tests/evidence/test_mutants.py",
     "tests/targets/test_lockstep.py",
+    "tests/proof/test_prove.py",
+    "tests/exploration/test_search.py",
+    "tests/exploration/test_compiled.py",
+    "tests/cli/test_surroundings.py",
     "tests/vectors/test_upstream.py",
 )
 """The files that take longest."""
