@@ -89,6 +89,7 @@ def test_what_another_build_has_put_there_meanwhile_stays(tmp_path: Path) -> Non
         (made / "file").write_text(content, "ascii")
         page_runner._put(made, place)
     assert [file.name for file in place.parent.iterdir()] == ["python"]
+    assert [file.name for file in place.iterdir()] == ["file"]
     assert (place / "file").read_text("ascii") == "first"
 
 
