@@ -57,7 +57,7 @@ serve: $(VENV)/serve ## serve the site on 127.0.0.1 (PORT=8000); build again and
 
 dist: $(SITE) ## wheel and source archive of the commit, into dist/: the same bytes wherever they are built
 	@[ -z "$$(git status --porcelain)" ] || { echo "there are local changes, and only a commit is built" >&2; exit 1; }
-	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m hatchling build --clean -d dist
+	$(BIN)/python -m hatchling build --clean -d dist
 
 bench: $(STAMP) ## measure, and print the figures
 	$(BIN)/python bench/bench.py

@@ -579,6 +579,11 @@ class TestReporting:
             "  A title", "  step 2 (/steps/1) wrmsr: why", "  expected {}: no fault",
             '  observed {"fault": "#GP", "reflected": false}', "  rules    exit.host-restored, access.read.view"]
 
+    def test_a_generated_scenario_names_rules_near_it_and_shows_none(self) -> None:
+        document = scenario(write("0x1"), id="gen.wrmsr.0123abcd", rules=["access.read.view"])
+        failed = Result(load(document), "fail", "spec", 1, "why", {"fault": "#GP"})
+        assert as_text(failed).splitlines()[-1] == "  nearby   access.read.view: not what it shows"
+
     def test_an_outcome_on_both_sides_is_missing_on_neither(self) -> None:
         document = scenario(write("0x1", fault="#UD", reflected=False))
         failed = Result(load(document), "fail", "spec", 1, "why", {"fault": "#GP", "exit": {}, "abort": True})

@@ -7,10 +7,12 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 
+import specctrl
 from site_builder import Site
 from specctrl.scenario import read
 from specctrl.site.downloads import REFERENCE, reference
@@ -91,3 +93,27 @@ def test_a_site_has_the_archive_of_what_it_has_the_sources_of(tmp_path):
     assert packed.name == f"{REFERENCE}.tar.gz"
     with tarfile.open(packed) as opened:
         assert opened.getnames() == [f"{REFERENCE}/LICENSE", f"{REFERENCE}/toy.h"]
+
+
+def test_a_site_of_a_package_has_its_wheel(tmp_path):
+    site = Site(tmp_path / "site", {"spec/page": "# Page\n"})
+    site.write("toy.py", "answer = 42\n")
+    site.write("pyproject.toml", """[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "toy"
+version = "1.2"
+""")
+    assert site.build() == []
+    (wheel,) = (site.html / "downloads").iterdir()
+    assert wheel.name == "toy-1.2-py3-none-any.whl"
+    with zipfile.ZipFile(wheel) as opened:
+        assert opened.read("toy.py") == b"answer = 42\n"
+
+
+def test_the_pages_link_to_the_wheel_of_this_version():
+    linked = {name for page in ("index.md", "spec/implementing.md", "spec/scenarios.md")
+              for name in re.findall(r'href="[./]*downloads/([^"]+\.whl)"', (PROJECT / page).read_text())}
+    assert linked == {f"specctrl-{specctrl.__version__}-py3-none-any.whl"}

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 from specctrl.scenario.format import LEVELS, OUTCOMES
 from specctrl.scenario.kinds import Json, quoted
 from specctrl.scenario.levels import ORDER, level
+from specctrl.scenario.published import is_generated
 from specctrl.scenario.reading import Scenario
 from specctrl.scenario.running import FAIL, OTHER_PROFILE, PARTLY, PASS, STATUSES, UNSEEN, UNSUPPORTED, Result
 
@@ -113,12 +114,20 @@ def _lines(result: Result) -> list[str]:
             lines.append(f"  expected {quoted_whole(result.expected)}{_but_not(result.expected, result.observed)}")
             lines.append(f"  observed {quoted_whole(result.observed)}{_but_not(result.observed, result.expected)}")
         lines += [f"  suspect  {', '.join(result.suspects)}"] if result.suspects else []
-        lines += [f"  rules    {', '.join(result.scenario.rules)}"] if result.scenario.rules else []
+        lines += _rules(result.scenario)
     elif result.unseen:
         lines[0] += f": not seen: {', '.join(result.unseen)}"
     elif result.confirms:
         lines[0] += ": " + ", ".join(f"{kind} {count}" for kind, count in result.confirms.items())
     return lines
+
+
+def _rules(scenario: Scenario) -> list[str]:
+    """What it was written to show; one that was generated shows no rule, and names those near its last step."""
+    names = ", ".join(scenario.rules)
+    if not names:
+        return []
+    return [f"  nearby   {names}: not what it shows"] if is_generated(scenario.id) else [f"  rules    {names}"]
 
 
 def quoted_whole(value: Json) -> str:

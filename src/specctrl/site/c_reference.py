@@ -106,8 +106,8 @@ def copy_reference(app: Sphinx, exception: Exception | None) -> None:
     """Put the C reference and the sample in Rust beside the pages, at the stable addresses ``reference/c/FILE``."""
     if exception is not None or app.builder.format != "html":
         return
-    found = [*(app.srcdir / FOLDER).glob("*"), *(app.srcdir / SAMPLE).glob("*"), *(app.srcdir / SAMPLE).glob("src/*")]
-    for path in sorted(found):
+    places = ((FOLDER, "*"), (FOLDER, "rust/*"), (SAMPLE, "*"), (SAMPLE, "src/*"))
+    for path in sorted(path for folder, pattern in places for path in (app.srcdir / folder).glob(pattern)):
         if path.suffix in (".c", ".h", ".md", ".rs", ".toml", ".txt") or path.name == "Makefile":
             target = app.outdir / path.relative_to(app.srcdir)
             target.parent.mkdir(parents=True, exist_ok=True)

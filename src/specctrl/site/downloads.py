@@ -1,9 +1,12 @@
-"""What the site gives away whole, at stable addresses: texts for other trees, the scenarios, the C reference.
+"""What the site gives away whole, at stable addresses: texts for other trees, scenarios, the C reference, the command.
 
-The directive ``upstream`` shows a generated text for another tree, with its file; scenarios and reference are archives.
+The directive ``upstream`` shows a generated text for another tree, with its file; scenarios and reference are archives,
+and the command is the wheel that ``make dist`` builds.
 """
 
 import gzip
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import ClassVar
@@ -12,6 +15,7 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.errors import ExtensionError
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import OptionSpec
@@ -118,7 +122,7 @@ def reference(root: Path) -> bytes:
 
 
 def write_archives(app: Sphinx, exception: Exception | None) -> None:
-    """Write both archives beside the pages; a site without their sources has none."""
+    """Write archives and wheel beside the pages; a site without their sources has none."""
     if exception is not None or app.builder.format != "html":
         return
     root, target = Path(app.srcdir), Path(app.outdir) / "downloads"
@@ -130,6 +134,11 @@ def write_archives(app: Sphinx, exception: Exception | None) -> None:
     for name, data in archives.items():
         target.mkdir(exist_ok=True)
         (target / f"{name}.tar.gz").write_bytes(gzip.compress(data, mtime=0))
+    if (root / "pyproject.toml").is_file():
+        done = subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(target)],
+                              cwd=root, check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise ExtensionError(f"the wheel could not be built: {done.stdout}{done.stderr}")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
