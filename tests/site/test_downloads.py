@@ -105,6 +105,7 @@ build-backend = "hatchling.build"
 [project]
 name = "toy"
 version = "1.2"
+requires-python = ">=3"
 """)
     assert site.build() == []
     (wheel,) = (site.html / "downloads").iterdir()
