@@ -1,14 +1,14 @@
 """The plantable defects of the posted series, each planted alone in the specification's vCPU."""
 
-from unittest.mock import patch
+from importlib import import_module
 
+from specctrl.evidence.faults import IMPLEMENTER
 from specctrl.model.kvm.entry import VcpuEntry
 from specctrl.model.kvm.msrs import refuse_unless
-from specctrl.model.kvm.nested import l1_intercepts
 from specctrl.model.kvm.state import Loaded
 from specctrl.model.kvm.variant import Variant
 from specctrl.model.kvm.vcpu import Vcpu
-from specctrl.model.registers import IA32_SPEC_CTRL, MITIGATION_CTRL_SUPPORT, VALID_MITIGATION_CTRL
+from specctrl.model.registers import MITIGATION_CTRL_SUPPORT, VALID_MITIGATION_CTRL
 from specctrl.model.words import is_subset
 
 
@@ -125,120 +125,17 @@ def planted(defect):
 
 # ---- what an implementer outside KVM may get wrong
 
-
-class RestoreByView(Vcpu):
-    """The host's value is not restored where the guest's view is that value."""
-
-    def restore_host_spec_ctrl(self, held):
-        if self.guest_view != self.host.spec_ctrl or self.host.legacy_ibrs:
-            self.cpu.wrmsr(self.host.spec_ctrl)
-
-
-class ReadsForWrites(Vcpu):
-    """Whether L1 wants to see a read decides about writes."""
-
-    def merge_bitmap(self):
-        Vcpu.merge_bitmap(self)
-        reads = l1_intercepts(self.controls, IA32_SPEC_CTRL, write=False)
-        self.vmcs02.intercept_write = self.vmcs01.intercept_write or reads
-
-    def wrmsr(self, msr, value):
-        with patch("specctrl.model.kvm.vcpu.l1_intercepts", lambda controls, msr, write: l1_intercepts(
-                controls, msr, write=False)):
-            Vcpu.wrmsr(self, msr, value)
+def of_fault(name):
+    """A vCPU with a fault that somebody made: the methods that it changes are its own, and nobody else has them."""
+    (fault,) = (each for each in IMPLEMENTER if each.name == name)
+    methods = {}
+    for mutant in fault.mutants():
+        names = vars(import_module(f"specctrl.model.{mutant.module}")).copy()
+        exec(mutant.text, names)
+        owner, method = mutant.key.split(":")[1].split(".")
+        methods[method] = vars(names[owner])[method]
+    return type(name, (Vcpu,), methods)
 
 
-class RefusedPairStored(Vcpu):
-    """A pair for one vCPU that is refused is stored, and takes effect with the next change."""
-
-    def force_spec_ctrl(self, mask, value):
-        try:
-            Vcpu.force_spec_ctrl(self, mask, value)
-        finally:
-            self.user_mask, self.user_value = mask, value
-
-
-class RunsAfterAbort(Vcpu):
-    """A VMX abort does not end the vCPU."""
-
-    shut_down = property(lambda self: False, lambda self, on: None)
-
-
-class RunPendingLeft(Vcpu):
-    """An entry of L1 that ends in the reflection of an INIT stays pending."""
-
-    def reflect(self):
-        pending = self.nested_run_pending
-        try:
-            Vcpu.reflect(self)
-        finally:
-            self.nested_run_pending = pending
-
-
-class ReportNotRecomputed(Vcpu):
-    """A report that userspace restores forces nothing."""
-
-    def write_mitigation_ctrl(self, value, host_initiated):
-        if host_initiated and is_subset(value, VALID_MITIGATION_CTRL):
-            self.mitigation_ctrl = value
-        else:
-            Vcpu.write_mitigation_ctrl(self, value, host_initiated)
-
-
-class InitLeavesShadow(Vcpu):
-    """INIT does not reach the SHADOW field."""
-
-    def init_reset(self):
-        shadow = self.vmcs.spec_ctrl_shadow
-        Vcpu.init_reset(self)
-        self.vmcs.spec_ctrl_shadow = shadow
-
-
-class EdxDropped(Vcpu):
-    """WRMSR takes 32 bits."""
-
-    def wrmsr(self, msr, value):
-        Vcpu.wrmsr(self, msr, value & 0xFFFFFFFF)
-
-
-class SetMsrsCountsNothing(Vcpu):
-    """KVM_SET_MSRS that stops says that it took none."""
-
-    def set_msrs(self, msrs):
-        done = Vcpu.set_msrs(self, msrs)
-        return done if done == len(msrs) else 0
-
-
-class OfferBindsHost(Vcpu):
-    """What the guest is not offered, userspace cannot set either."""
-
-    def write_mitigation_ctrl(self, value, host_initiated):
-        Vcpu.write_mitigation_ctrl(self, value, host_initiated=False)
-
-
-class NoGate(Vcpu):
-    """Bit 63 of IA32_ARCH_CAPABILITIES is not asked."""
-
-    def shows_enumeration(self):
-        return self.cpuid.arch_capabilities
-
-
-class LoadsBeforeStores(Vcpu):
-    """The VM-exit store list comes after the load list."""
-
-    def nested_exit(self, msr_store, msr_load):
-        Vcpu.nested_exit(self, (), msr_load)
-        return Vcpu.nested_exit(self, msr_store, ())
-
-
-class InitSurvivesReset(Vcpu):
-    """A platform reset leaves an INIT pending."""
-
-    def platform_reset(self):
-        pending = self.init_pending
-        Vcpu.platform_reset(self)
-        self.init_pending = pending
-
-
-KIT = (RestoreByView, ReadsForWrites, RefusedPairStored, RunsAfterAbort, RunPendingLeft, ReportNotRecomputed,
-       InitLeavesShadow, EdxDropped, SetMsrsCountsNothing, OfferBindsHost, NoGate, LoadsBeforeStores, InitSurvivesReset)
+KIT = [fault.name for fault in IMPLEMENTER if all(module.startswith("kvm.") for module, *_ in fault.changes)]
+"""Those faults that are a vCPU's; the others are a VMM's."""

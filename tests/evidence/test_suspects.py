@@ -20,10 +20,10 @@ def failed(id, fault, begin="ok"):
 
 
 @pytest.mark.parametrize(("id", "fault", "rule"), [
-    ("cap.vcpu.any-time", planted.RestoreByView, "exit.host-restored"),
-    ("init.userspace-reset.smm", planted.InitSurvivesReset, "reset.userspace"),
-    ("virt.gate.bit-63", planted.NoGate, "virt.enumeration.gate"),
-    ("nested.bitmap.l1-intercepts", planted.ReadsForWrites, "nested.bitmap.merged"),
+    ("cap.vcpu.any-time", planted.of_fault("restore-by-view"), "exit.host-restored"),
+    ("init.userspace-reset.smm", planted.of_fault("init-survives-reset"), "reset.userspace"),
+    ("virt.gate.bit-63", planted.of_fault("no-gate"), "virt.enumeration.gate"),
+    ("nested.bitmap.l1-intercepts", planted.of_fault("reads-for-writes"), "nested.bitmap.merged"),
 ])
 def test_the_rule_that_broke_stands_first(id, fault, rule):
     assert suspects(failed(id, fault))[0] == rule
@@ -35,7 +35,7 @@ def test_it_need_not_be_one_that_the_scenario_names():
 
 def test_keys_that_nobody_sees_do_not_matter():
     sees = "observes=effective,host_spec_ctrl"
-    assert suspects(failed("cap.vcpu.any-time", planted.RestoreByView, sees)) == ("exit.host-restored",)
+    assert suspects(failed("cap.vcpu.any-time", planted.of_fault("restore-by-view"), sees)) == ("exit.host-restored",)
 
 
 def test_nothing_is_said_of_a_scenario_that_is_wrong_itself():
@@ -45,7 +45,7 @@ def test_nothing_is_said_of_a_scenario_that_is_wrong_itself():
 
 def test_the_code_is_afterwards_as_it_was():
     before = VcpuEntry.restore_host_spec_ctrl.__code__
-    suspects(failed("cap.vcpu.any-time", planted.RestoreByView))
+    suspects(failed("cap.vcpu.any-time", planted.of_fault("restore-by-view")))
     assert VcpuEntry.restore_host_spec_ctrl.__code__ is before
     assert run_one(EVERY["cap.vcpu.any-time"], EmulatorTarget("spec")).status == "pass"
 
@@ -53,11 +53,12 @@ def test_the_code_is_afterwards_as_it_was():
 def test_they_are_printed_above_the_rules_of_the_file(capsys, monkeypatch):
     from specctrl.cli.main import main
 
-    monkeypatch.setattr("specctrl.cli.run.open_target", lambda name, plain: InProcess(planted.RestoreByView))
+    fault = planted.of_fault("restore-by-view")
+    monkeypatch.setattr("specctrl.cli.run.open_target", lambda name, plain: InProcess(fault))
     assert main(["run", EVERY["cap.vcpu.any-time"].file, "--target", "cmd:x"]) == 1
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
     at = lines.index("  suspect  exit.host-restored")
     assert lines[at + 1].startswith("  rules    cap.vcpu.any-time")
-    assert "suspect" not in as_text(failed("cap.vcpu.any-time", planted.RestoreByView))
+    assert "suspect" not in as_text(failed("cap.vcpu.any-time", fault))
     assert printed.err == "looking for the rules that the first 5 failures point at: seconds for each\n"

@@ -32,9 +32,9 @@ def found_by(target, events=100_000, top=KVM_ABI, seed=2):
 class TestFaults:
     """What an implementer may get wrong is found in fewer events than are performed by default."""
 
-    @pytest.mark.parametrize("fault", planted.KIT, ids=lambda fault: fault.__name__)
+    @pytest.mark.parametrize("fault", planted.KIT)
     def test_a_fault_is_found_and_shown_in_at_most_eight_steps(self, fault):
-        target = InProcess(fault)
+        target = InProcess(planted.of_fault(fault))
         lockstep, found = found_by(target)
         assert isinstance(found, Finding), "not found"
         short = shortened(lockstep, found)
@@ -84,7 +84,8 @@ class TestWhatIsMissing:
     """A program is compared in what it does and sees."""
 
     def test_keys_that_it_does_not_observe_are_not_compared(self):
-        sees, fault = "observes=values,effective,guest_view,level,fault,exit", planted.SetMsrsCountsNothing
+        sees = "observes=values,effective,guest_view,level,fault,exit"
+        fault = planted.of_fault("set-msrs-counts-nothing")
         assert found_by(InProcess(fault, begin=sees), 3_000)[1] == 3_000
         assert isinstance(found_by(InProcess(fault, begin=f"{sees},ret"), 3_000)[1], Finding)
 
@@ -102,12 +103,12 @@ class TestWhatIsMissing:
         target = InProcess(lacks=listed)
         lockstep, last = found_by(target, 3_000)
         assert (last, set(lockstep.left_out), lockstep.never) == (3_000, {"nested_enter"}, set())
-        assert isinstance(found_by(InProcess(planted.ReadsForWrites, lacks=listed), 3_000)[1], Finding)
+        assert isinstance(found_by(InProcess(planted.of_fault("reads-for-writes"), lacks=listed), 3_000)[1], Finding)
 
     def test_what_it_has_is_compared_all_the_same(self):
         """Only four operations, as a model of a processor has them."""
         has = ("enable_cap", "create_vcpu", "rdmsr", "wrmsr", "exit", "observe")
-        target = InProcess(planted.EdxDropped, lacks=lambda message: message["op"] not in has)
+        target = InProcess(planted.of_fault("edx-dropped"), lacks=lambda message: message["op"] not in has)
         assert isinstance(found_by(target, 10_000, "processor")[1], Finding)
 
     def test_a_host_that_it_cannot_have_is_counted(self):
