@@ -5,7 +5,7 @@ import pytest
 from published_files import DOCUMENTS
 from specctrl.evidence.breaks import passes
 from specctrl.evidence.draw import Changed, draw
-from specctrl.evidence.faults import FAULTS, UNSEEN, changed
+from specctrl.evidence.faults import FAULTS, changed
 from specctrl.evidence.mutants import all_mutants
 from specctrl.evidence.planted import on_mutant, on_mutants
 from specctrl.scenario import load
@@ -15,15 +15,14 @@ PUBLISHED = {document["id"]: document for document in DOCUMENTS.values()}
 
 
 class TestFaults:
-    @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.scenario], ids=lambda fault: fault.name)
+    @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
     def test_the_scenario_that_is_named_notices_it(self, fault):
         scenario = load(PUBLISHED[fault.scenario])
         assert (True, False) == (on_mutant(None, lambda: passes(scenario)),
                                  on_mutants(fault.mutants(), lambda: passes(scenario)))
 
-    def test_each_has_a_name_of_its_own_and_a_scenario_or_the_reason_why_none_can_notice_it(self):
+    def test_each_has_a_name_of_its_own(self):
         assert len(FAULTS) == len({fault.name for fault in FAULTS})
-        assert set(UNSEEN) == {fault.name for fault in FAULTS if not fault.scenario}
 
     def test_a_text_that_stands_there_twice_or_not_at_all_is_refused(self):
         with pytest.raises(ValueError, match="example: 0 times in words, newly_set: nothing"):

@@ -101,7 +101,8 @@ class Release:
 
 
 RELEASES: dict[str, Release] = {
-    "6.3": Release("6.3 to 6.8", "Linux 0125acda7d76 (January 2023); the mitigation of BHI came with 6.9",
+    "6.3": Release("6.3 to 6.8, but for stable trees that took the mitigation over",
+                   "Linux 0125acda7d76 (January 2023); the mitigation of BHI came with 6.9",
                    managed=MANAGED_BITS & ~BHI_DIS_S, mitigates_bhi=False, ibhf=False),
     "6.9": Release("6.9 to 6.15-rc6, and stable trees of that time", "Linux 6.9 to 6.14.6, bhi_select_mitigation",
                    bhi_no_is_enough=True, ibhf=False),
