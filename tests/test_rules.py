@@ -1,5 +1,6 @@
 """The rule fences: what is accepted, and what each refusal says."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -192,3 +193,13 @@ def test_an_installed_package_carries_its_pages(tmp_path: Path, monkeypatch: pyt
 def test_every_rule_of_this_specification_is_well_formed_and_binds_code_that_exists() -> None:
     for rule in load_rules().values():
         check_code(rule)
+
+
+def test_a_rule_that_a_defect_breaks_says_so():
+    text = (data_folder("spec") / "defects.md").read_text()
+    broken = {defect.upper(): set(re.findall(r"{rule}`([^`]+)`", line))
+              for defect, line in re.findall(r"^\(found-(d\d+)\)=\n.*?^Broken: (.*?)$", text, re.MULTILINE | re.DOTALL)}
+    assert len(broken) > 8
+    unsaid = [f"{rule}: {defect}" for defect, rules in broken.items() for rule in rules
+              if defect not in load_rules()[rule].defect.split(", ")]
+    assert unsaid == []
