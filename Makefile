@@ -59,11 +59,9 @@ dist: $(SITE) ## wheel and source archive of the commit, into dist/: the same by
 	@[ -z "$$(git status --porcelain)" ] || { echo "there are local changes, and only a commit is built" >&2; exit 1; }
 	$(BIN)/python -m hatchling build --clean -d dist
 
-bench: $(STAMP) ## measure, and print the figures
+bench: $(STAMP) $(VENV)/browser $(VENV)/bench ## measure everything: one table, kept in bench/history.json, and its plots
 	$(BIN)/python bench/bench.py
-	$(BIN)/python bench/explorers.py
-	$(BIN)/python bench/kvm_exits.py
-	$(BIN)/python bench/in_browser.py
+	$(BIN)/python bench/plots.py
 
 second-opinion: $(STAMP) ## explore a fragment with TLC too (needs java and a network), and compare
 	@$(BIN)/python bench/tla/compare.py
@@ -86,6 +84,9 @@ $(VENV)/proofs-c: $(STAMP) locks/proofs-c.txt
 
 $(VENV)/cluster: $(STAMP) locks/cluster.txt
 	@$(call optional,cluster,dask.distributed could not be installed: no shards on a cluster)
+
+$(VENV)/bench: $(STAMP) locks/bench.txt
+	@$(call optional,bench,matplotlib could not be installed: what was measured is not drawn)
 
 $(VENV)/serve: $(SITE) locks/serve.txt
 	$(INSTALL) site serve

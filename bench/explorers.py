@@ -2,10 +2,9 @@
 
 The fragment is that of ``tla/SpecCtrl.tla``.  SPIN's model is ``spin/fragment.py``; SPIN explores depth first, so its
 depth is not compared.  All must find the same numbers of states and transitions, or this ends with an error.
-What is missing here is left out and named.  The figures of each run are added to ``history.json``.
+What is missing here is left out and named.
 """
 
-import json
 import os
 import re
 import shutil
@@ -13,10 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from datetime import date
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from figures import Figure, Growth
 from spin.fragment import model
 from tla.compare import BITS, HOST, fragment, install, with_tlc
 
@@ -27,9 +26,9 @@ from specctrl.model.kvm.variant import SPEC
 from specctrl.model.parts import resolve_host
 from specctrl.targets.c import CannotBuild
 
-HISTORY = Path(__file__).with_name("history.json")
-NAMES = {2: ("IBRS", "BHI_DIS_S"), 6: tuple(BITS)}
-Figures = dict[str, float]
+AREA = "explorer"
+NAMES = tuple(BITS)
+Counts = dict[str, float]
 
 
 def search(names: Sequence[str]) -> Search:
@@ -38,14 +37,14 @@ def search(names: Sequence[str]) -> Search:
     return Search(SPEC, world, fragment(sum(BITS[name] for name in names)), forgets=True)
 
 
-def with_rule_code(names: Sequence[str]) -> Figures:
+def with_rule_code(names: Sequence[str]) -> Counts:
     """The rule code itself."""
     begin = time.process_time()
     found = search(names).run()
     return {"states": found.states, "transitions": found.transitions, "seconds": time.process_time() - begin}
 
 
-def with_compiled_steps(names: Sequence[str]) -> Figures:
+def with_compiled_steps(names: Sequence[str]) -> Counts:
     """The steps made from it; the time is the program's own, without that for making it."""
     explorer.run(search(names))  # makes the program
     begin = os.times().children_user
@@ -54,7 +53,7 @@ def with_compiled_steps(names: Sequence[str]) -> Figures:
     return {"states": found.states, "transitions": found.transitions, "seconds": seconds}
 
 
-def with_spin(names: Sequence[str]) -> Figures:
+def with_spin(names: Sequence[str]) -> Counts:
     """SPIN, with nothing optimized away that would make two states one.
 
     It counts the first state as a transition.
@@ -78,7 +77,7 @@ def with_spin(names: Sequence[str]) -> Figures:
     return {"states": int(states[1]), "transitions": int(transitions[1]) - 1, "seconds": seconds}
 
 
-def with_java(names: Sequence[str]) -> Figures:
+def with_java(names: Sequence[str]) -> Counts:
     """TLC with one worker, from its first state to its verdict: seconds of the clock, for Java runs several threads."""
     if shutil.which("java") is None:
         raise CannotBuild("needs java")
@@ -88,11 +87,7 @@ def with_java(names: Sequence[str]) -> Figures:
     return {"states": found.states, "transitions": found.transitions, "seconds": found.seconds}
 
 
-SHORT = 0.1
-"""Seconds below which a rate is mostly that of starting."""
-
-
-def rate_of(row: Figures) -> float:
+def rate_of(row: Counts) -> float:
     """Transitions a second; the clock of processes has steps of ten milliseconds."""
     return row["transitions"] / max(row["seconds"], 0.01)
 
@@ -100,32 +95,27 @@ def rate_of(row: Figures) -> float:
 SEARCHES = {"rule code": with_rule_code, "compiled steps": with_compiled_steps, "SPIN": with_spin, "TLC": with_java}
 
 
-def main() -> None:
-    """Print one table, and keep its figures."""
-    kept = {}
-    for bits, names in NAMES.items():
-        rows: dict[str, Figures] = {}
-        for label, run in SEARCHES.items():
-            try:
-                rows[label] = run(names)
-            except (CannotBuild, SystemExit) as missing:
-                print(f"left out, {label}: {missing}")
-        counts = {(row["states"], row["transitions"]) for row in rows.values()}
-        if len(counts) != 1:
-            sys.exit(f"the searches differ over {bits} bits: {rows}")
-        (states, transitions), = counts
-        print(f"{bits} bits: {states:,.0f} states, {transitions:,.0f} transitions, the same for each")
-        for label, row in rows.items():
-            rate, ratio = rate_of(row), rate_of(row) / rate_of(rows["rule code"])
-            too_short = "; too short to say much" if row["seconds"] < SHORT else ""
-            print(f"  {label:15} {rate:14,.0f} transitions a second  ({ratio:8.1f} of the rule code{too_short})")
-        kept[str(bits)] = rows
-    past = json.loads(HISTORY.read_text("utf-8")) if HISTORY.exists() else []
-    past.append({"date": date.today().isoformat(), "explorers": kept})
-    fresh = HISTORY.with_suffix(".new")
-    fresh.write_text(json.dumps(past, indent=1) + "\n", "utf-8")
-    fresh.replace(HISTORY)
+def searched(names: Sequence[str]) -> dict[str, Counts]:
+    """What each search that can be had here finds over these bits; SystemExit if they differ."""
+    rows: dict[str, Counts] = {}
+    for label, run in SEARCHES.items():
+        try:
+            rows[label] = run(names)
+        except (CannotBuild, SystemExit) as missing:
+            print(f"left out, {label}: {missing}")
+    if len({(row["states"], row["transitions"]) for row in rows.values()}) != 1:
+        sys.exit(f"the searches differ over {len(names)} bits: {rows}")
+    return rows
 
 
-if __name__ == "__main__":
-    main()
+def measure() -> Iterator[Figure | Growth]:
+    """The rates over all bits of the fragment, and how two of the searches grow with the bits."""
+    rows = searched(NAMES)
+    base = rate_of(rows["rule code"])
+    yield Figure(AREA, "rule code, six bits", base, "transitions a second")
+    for label in [label for label in rows if label != "rule code"]:
+        rate = rate_of(rows[label])
+        yield Figure(AREA, f"{label}, six bits", rate, "transitions a second", "the rule code", rate / base)
+    for label in ("rule code", "compiled steps"):
+        points = [(count, SEARCHES[label](NAMES[:count])["seconds"]) for count in range(2, len(NAMES) + 1)]
+        yield Growth(AREA, label, "bits", points)

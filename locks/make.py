@@ -22,6 +22,7 @@ LOCKS = {
     "serve": (["serve"], ["site"], "serves the site while it is written"),
     "proofs-c": (["proofs-c"], ["site", "test"], "proves claims about the reference in C"),
     "cluster": (["cluster"], ["site", "test"], "hands work to other machines"),
+    "bench": (["bench"], ["site", "test"], "draws what was measured"),
 }
 """The extras that a lock is of, the locks that are installed before it, and what its packages do."""
 BUILD = ["editables"]
