@@ -1,6 +1,6 @@
 """`make bench`: measures all areas in one run, prints one table, and keeps it in ``history.json``.
 
-No test depends on a figure.  ``python bench/bench.py AREA...`` measures some areas and keeps nothing.
+No test measures anything.  ``python bench/bench.py AREA...`` measures some areas and keeps nothing.
 """
 
 import sys

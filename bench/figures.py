@@ -29,7 +29,8 @@ class Figure:
 
     def __str__(self) -> str:
         beside = "" if self.ratio is None else f"  ({self.ratio:.3g} of {self.of})"
-        return f"{self.area:10} {self.what:34} {self.value:14,.4g} {self.unit}{beside}"
+        value = f"{self.value:,.0f}" if self.value >= 1000 else f"{self.value:.3g}"
+        return f"{self.area:10} {self.what:34} {value:>14} {self.unit}{beside}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,17 +14,16 @@ INK = "#808080"
 LINES = ("#2f7ed8", "#d8842f", "#3f9e4d", "#a45fd1", "#c94f4f", "#7a7a2e", "#2e8f8f")
 
 
-def chart(plt: Any, columns: int) -> tuple[Any, Any]:
-    """A figure without a background."""
+def chart(plt: Any, width: float, height: float) -> tuple[Any, Any]:
+    """A figure of this size in inches, without a background."""
     plt.rcParams.update({
         "font.size": 9, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK,
         "ytick.color": INK, "svg.hashsalt": "specctrl", "svg.fonttype": "none",
         "axes.prop_cycle": plt.cycler(color=LINES)})
-    figure, axes = plt.subplots(1, columns, figsize=(3.4 * columns, 3), layout="constrained", squeeze=False)
-    for axis in axes[0]:
-        axis.patch.set_alpha(0)
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, axes[0]
+    figure, axis = plt.subplots(figsize=(width, height), layout="constrained")
+    axis.patch.set_alpha(0)
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure, axis
 
 
 def save(figure: Any, name: str) -> None:
@@ -33,10 +32,9 @@ def save(figure: Any, name: str) -> None:
 
 
 def growth(plt: Any, run: dict[str, Any]) -> None:
-    """How times of the last run grow, one panel for each thing that they grow by."""
-    kinds = list(dict.fromkeys(each["by"] for each in run["growth"]))
-    figure, axes = chart(plt, len(kinds))
-    for by, axis in zip(kinds, axes, strict=True):
+    """How times of the last run grow, one plot for each thing that they grow by."""
+    for by in dict.fromkeys(each["by"] for each in run["growth"]):
+        figure, axis = chart(plt, 3.1, 2.8)
         for each in run["growth"]:
             points = [(count, seconds) for count, seconds in each["points"] if seconds > 0]
             if each["by"] == by:
@@ -44,21 +42,20 @@ def growth(plt: Any, run: dict[str, Any]) -> None:
         axis.set(xlabel=by, ylabel="seconds", yscale="log" if by == "bits" else "linear")
         axis.set_ylim(bottom=None if by == "bits" else 0)
         axis.legend(frameon=False)
-    save(figure, "bench-growth.svg")
+        save(figure, f"bench-{by}.svg")
 
 
 def ratios(plt: Any, runs: list[dict[str, Any]]) -> None:
     """What each figure was of its reference, run by run."""
-    figure, (axis,) = chart(plt, 1)
-    figure.set_size_inches(8, 4)
+    figure, axis = chart(plt, 4.6, 6)
     whats = [each["what"] for each in runs[-1]["figures"] if each["ratio"] is not None]
     for number, what in enumerate(whats):
         points = [(at, each["ratio"]) for at, run in enumerate(runs) for each in run["figures"] if each["what"] == what]
-        axis.plot(*zip(*points, strict=True), marker="os^Dvp*"[number % 7], markersize=4, label=what)
+        axis.plot(*zip(*points, strict=True), marker="os^Dv"[number % 5], markersize=4, label=what)
     axis.set(yscale="log", ylabel="of what it is compared with", xticks=range(len(runs)),
              xticklabels=[f"{run['date']}\n{run['commit'][:7]}" for run in runs])
     axis.margins(x=0.1)
-    figure.legend(loc="outside right upper", frameon=False)
+    figure.legend(loc="outside lower left", frameon=False)
     save(figure, "bench-ratios.svg")
 
 

@@ -105,7 +105,7 @@ _CASES = (
          "KVM_SET_MSRS in the order of the index list writes the report last, which writes 0 to IA32_SPEC_CTRL",
          ("migration.any-order",), "migration_is_identity", ops("wrmsr", "migrate"),
          hosts=("ice-lake-server", "cascade-lake")),
-    Case("defect.no-control.intercept-dropped", "D3", "Without the control the next write ends the interception",
+    Case("defect.no-control.intercept-dropped", "D3", "Without the control a write that is not 0 ends the interception",
          "any non-zero write stops it, whatever is forced",
          ("intercept.without-control",), "forced_is_intercepted", ops("wrmsr", "exit"), hosts=(WITHOUT_CONTROL,)),
     Case("defect.no-control.list", "D3", "Without the control L2 keeps direct access after a report from a list",
