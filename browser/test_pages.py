@@ -40,14 +40,14 @@ def test_it_asks_nobody_else_says_nothing_and_is_light(loaded: dict[str, list[An
 
 
 COLOURS = {"runOnly": ["color-contrast", "link-in-text-block"]}
-"""What is asked in the dark, too: what is not about colours is the same in both schemes."""
+"""What is asked in the dark, too, in a wide window: what is not about colours is the same in both schemes."""
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 def test_axe_finds_nothing(view: Any, path: str, width: int) -> None:
     page = view(path, width=width)
     page.evaluate(axe.AXE_SCRIPT)
-    for scheme, only in (("light", {}), ("dark", COLOURS)):
+    for scheme, only in (("light", {}), ("dark", COLOURS))[:2 if width == WIDE else 1]:
         page.emulate_media(color_scheme=scheme)
         found = page.evaluate("options => axe.run({...options, resultTypes: ['violations']})", only)
         assert len(found["passes"]) > 0
