@@ -1,6 +1,6 @@
 """`make bench`: measures all areas in one run, prints one table, and keeps it in ``history.json``.
 
-No test measures anything.  ``python bench/bench.py AREA...`` measures some areas and keeps nothing.
+No test compares the figures.  ``python bench/bench.py AREA...`` measures some areas and keeps nothing.
 """
 
 import sys

@@ -116,6 +116,6 @@ def measure() -> Iterator[Figure | Growth]:
     for label in [label for label in rows if label != "rule code"]:
         rate = rate_of(rows[label])
         yield Figure(AREA, f"{label}, six bits", rate, "transitions a second", "the rule code", rate / base)
-    for label in ("rule code", "compiled steps"):
+    for label in [label for label in ("rule code", "compiled steps") if label in rows]:
         points = [(count, SEARCHES[label](NAMES[:count])["seconds"]) for count in range(2, len(NAMES) + 1)]
         yield Growth(AREA, label, "bits", points)

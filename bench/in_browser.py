@@ -73,7 +73,7 @@ def measure() -> Iterator[Figure]:
     except ImportError:
         raise Missing("the package playwright (make browser-test installs it)") from None
     if CHROMIUM is None or not (HTML / "_static" / "python").is_dir():
-        raise Missing("no Chromium" if CHROMIUM is None else "a site that was built where npm is: make html")
+        raise Missing("Chromium" if CHROMIUM is None else "a site that was built where npm is: make html")
     with serving() as address, sync_playwright() as running:
         browser = running.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         paints = sorted(first_paint(browser, f"{address}/{path}") for path in pages())

@@ -77,7 +77,7 @@ def measure() -> Iterator[Figure]:
     minivmm.MOST_EXITS = sys.maxsize
     compiler = shutil.which("cc")
     if compiler is None:
-        raise Missing("no C compiler")
+        raise Missing("a C compiler")
     try:
         kvm = Kvm()
     except KvmMissing as missing:
