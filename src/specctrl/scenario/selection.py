@@ -45,7 +45,7 @@ def written_by(scenario: Scenario) -> str:
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
     """Add the options of a selection to a command."""
-    group = parser.add_argument_group("selection", "each may be repeated; of several, one must fit")
+    group = parser.add_argument_group("selection", "each but --kind may be repeated; of several, one must fit")
     group.add_argument("--rule", action="append", default=[], metavar="ID", type=_rule, help="that name this rule")
     group.add_argument("--level", action="append", default=[], choices=list(LEVELS), help="of this level")
     group.add_argument("--op", action="append", default=[], metavar="NAME", type=_op, help="with this operation")
