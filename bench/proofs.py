@@ -29,8 +29,8 @@ def asked_plainly() -> None:
                 near: object = None) -> answers.Assignment | None:
         return assignment(self, [*conditions, not_(all_of(owed))])
 
-    answers.Questions.assignment = assignment  # type: ignore[assignment,method-assign]
-    answers.Questions.failing = failing  # type: ignore[assignment,method-assign]
+    answers.Questions.assignment = assignment  # type: ignore[assignment,method-assign]  # of this process
+    answers.Questions.failing = failing  # type: ignore[assignment,method-assign]  # of this process
 
 
 def proven(plain: bool) -> tuple[int, float]:
