@@ -1,5 +1,7 @@
 """The virtual MSRs kept in userspace."""
 
+from dataclasses import replace
+
 import pytest
 
 from helpers import ICE_LAKE, SPR, SPR_WITHOUT_CONTROL
@@ -23,6 +25,15 @@ class TestKeeper:
         for msr, value in ((VE, 1), (ME, 1), (MC, 2), (MC, 4)):
             assert keeper.reply(ExitKind.WRMSR, msr, value) == {"error": True}
         assert keeper.reply(ExitKind.RDMSR, MC, 0) == {"value": 1}
+
+    @pytest.mark.parametrize("msr", [VE, ME, MC])
+    def test_it_refuses_a_guest_whose_cpuid_hides_the_enumeration(self, msr: int) -> None:
+        """KVM asks CPUID before it looks at bit 63, for the guest's own accesses."""
+        hidden = replace(guest_features(SPR.features), arch_capabilities=False)
+        keeper = keep_report(SPR, hidden, offered=3)
+        assert keeper.reply(ExitKind.RDMSR, msr, 0) == {"error": True}
+        assert keeper.reply(ExitKind.WRMSR, msr, 1) == {"error": True}
+        assert keeper.pair() == (0, 0)
 
     @pytest.mark.parametrize(("kind", "msr", "value", "pair"), [
         (ExitKind.WRMSR, MC, 1, (0x400, 0x400)), (ExitKind.WRMSR, MC, 4, (0, 0)), (ExitKind.RDMSR, ME, 0, (0, 0))])

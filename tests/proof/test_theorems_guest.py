@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from specctrl.model import exposure, guest
+from specctrl.model.contract import Contract, ReportKeptBy
 from specctrl.model.exposure import Overhead
 from specctrl.model.guest import BhbSequence, KernelCpu
 from specctrl.model.kvm.variant import SPEC
@@ -65,6 +66,11 @@ def remembers_what_was_refused(self, kind, value):
     return {"error": not self.set_msr(merge(value, self.mask, self.value))}
 
 
+def answers_whatever_cpuid_shows(host, cpuid, offered):
+    """A guest that is not told of the virtual MSRs gets answers all the same."""
+    return ReportKeeper(Contract(host, cpuid, ReportKeptBy.USERSPACE, offered))
+
+
 MISTAKES = {
     "kernel_uses_retpoline_or_hardware_or_software": (guest, "choose", trusts_the_control),
     "every_cpu_of_a_guest_chooses_alike": (guest, "boot", writes_no_zero),
@@ -85,7 +91,7 @@ MISTAKES = {
     "pool_of_two_shows_what_both_have": (vmm, "advertise", lambda pool, *told: ADVERTISE(pool[:1], *told)),
     "only_guests_without_the_control_are_forced": (AsXen, "pair", lambda *_: (BHI_DIS_S, BHI_DIS_S)),
     "filtered_guest_reads_what_it_wrote": (FilteredSpecCtrl, "answer", remembers_what_was_refused),
-    "keeper_answers_as_kvm_does": (ReportKeeper, "reply", lambda *_: {"error": False}),
+    "keeper_answers_as_kvm_does": (vmm, "keep_report", answers_whatever_cpuid_shows),
     "keeper_forces_before_it_replies": (ReportKeeper, "complete", replies_first),
     "arrival_forces_for_this_host": (ReportKeeper, "arrive", lambda *_: None),
     "later_vcpu_has_the_pair_of_its_siblings": (SharedPair, "created", lambda self, vcpu: self.vcpus.append(vcpu)),

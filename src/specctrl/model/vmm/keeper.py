@@ -91,5 +91,13 @@ class ReportKeeper:
 
 
 def keep_report(host: Host, cpuid: Features, offered: int) -> ReportKeeper:
-    """A keeper for a new vCPU; ``offered`` is what the guest may report."""
-    return ReportKeeper(Contract(host, cpuid, ReportKeptBy.USERSPACE, offered))
+    """A keeper for a new vCPU of a VMM that sets bit 63; ``offered`` is what the guest may report.
+
+    Where the guest's CPUID hides IA32_ARCH_CAPABILITIES, nothing tells it of the virtual MSRs: each access is #GP.
+
+    >>> from specctrl.model.parts import resolve_host
+    >>> keeper = keep_report(resolve_host("sapphire-rapids"), Features(bhi_ctrl=True), offered=0x3)
+    >>> keeper.reply(ExitKind.RDMSR, 0x50000002, 0)
+    {'error': True}
+    """
+    return ReportKeeper(Contract(host, cpuid, ReportKeptBy.USERSPACE, offered, announced=cpuid.arch_capabilities))

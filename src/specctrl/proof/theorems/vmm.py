@@ -12,10 +12,10 @@ from specctrl.model.parts import NOT_IN_CPUID, Features
 from specctrl.model.registers import ARCH_CAP_BHI_NO, ARCH_CAP_RRSBA, ARCH_CAP_VIRTUAL_ENUM, BHI_DIS_S
 from specctrl.model.vmm.filtering import FilteredSpecCtrl
 from specctrl.model.vmm.hotplug import SharedPair
-from specctrl.model.vmm.keeper import ReportKeeper
+from specctrl.model.vmm.keeper import ReportKeeper, keep_report
 from specctrl.model.vmm.policies import POLICIES
 from specctrl.model.vmm.pool import advertise
-from specctrl.proof.any_vcpu import Symbols, abstract, any_host, same
+from specctrl.proof.any_vcpu import Symbols, any_host, same
 from specctrl.proof.symbolic import Word, current, flag_term
 from specctrl.proof.terms import Term, all_of, any_of, not_, when
 from specctrl.proof.theorems.capability import a_host, any_contract, asked_for, forceable
@@ -120,20 +120,21 @@ def filtered_guest_reads_what_it_wrote(machine: Variant, values: Symbols) -> Par
 
 @theorem(L1_KVM, L2_KVM, rules=("vmm.keeper.answers",))
 def keeper_answers_as_kvm_does(vcpu: Vcpu, values: Symbols) -> Parts:
-    """In front of a guest that is shown the virtual MSRs, a VMM that keeps them answers every access as KVM does that
-    holds the same report and offers the same: the same value, #GP for the same accesses, and the same report after."""
-    theirs = ReportKeeper(replace(abstract(vcpu), kept_by=ReportKeptBy.USERSPACE))
-    current().assume(all_of(term_of(theirs.contract.announced), same(vcpu.virtual_enumeration, 1)))
+    """In front of a guest with bit 63 set and the report offered, whatever its CPUID shows, a VMM that keeps the report
+    answers every access as KVM does that holds the same report and offers the same: the same value, #GP for the same
+    accesses, and the same report after."""
+    theirs = keep_report(vcpu.host, vcpu.cpuid, vcpu.mitigation_enum)
+    theirs.contract.report = vcpu.mitigation_ctrl
+    current().assume(all_of(has(vcpu.arch_capabilities, ARCH_CAP_VIRTUAL_ENUM), same(vcpu.virtual_enumeration, 1)))
     msr, value = choose(values, "msr", VIRTUAL), values.word("written")
     kind = choose(values, "kind", list(ExitKind))
     write = kind is ExitKind.WRMSR
     current().assume(filter_of(vcpu, msr, write))
     seen = attempt(lambda: vcpu.emulate_wrmsr(msr, value) if write else vcpu.emulate_rdmsr(msr))
     reply = theirs.reply(kind, msr, value)
-    if write:
+    if write or isinstance(seen, MsrRefused):
         yield "#GP", truth(reply == {"error": isinstance(seen, MsrRefused)})
     else:
-        yield "a value", truth(not isinstance(seen, MsrRefused))
         yield "the value", is_read(reply, seen) if isinstance(seen, Word | int) else truth(False)
     yield "the report", same(theirs.contract.report, vcpu.mitigation_ctrl)
 
