@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0 OR MIT)
-/*
- * Part 1 of specctrl.h in a toy VMM: its own processor behind the accessors.
- * The guest writes 0x5 while userspace forces SSBD to 0, then reports BHB clearing.
- */
+/* Part 1 of specctrl.h in a toy VMM: userspace forces SSBD to 0, the guest writes 0x5, then reports BHB clearing. */
 #include <stdio.h>
-
 #define SPECCTRL_MINIMAL
 #include "specctrl.h"
 
@@ -23,22 +19,14 @@ static inline void specctrl_write_mask(struct specctrl_vcpu *v, uint64_t value) 
 static inline void specctrl_write_shadow(struct specctrl_vcpu *v, uint64_t value) { toy(v)->shadow = value; }
 static inline uint64_t specctrl_read_shadow(struct specctrl_vcpu *v) { return toy(v)->shadow; }
 static inline bool specctrl_accepts(const struct specctrl_vcpu *v, uint64_t value)
-{
-	return specctrl_is_subset(value, specctrl_writable_bits(v->host->features));
-}
+{ return specctrl_is_subset(value, specctrl_writable_bits(v->host->features)); }
+/* There is no nested guest, and no MSR filter. */
 static inline bool specctrl_intercepted(const struct specctrl_vcpu *v, bool vmcs02, bool write)
-{
-	return !vmcs02 && toy(v)->intercept[write];
-}
+{ return !vmcs02 && toy(v)->intercept[write]; }
 static inline void specctrl_intercept(struct specctrl_vcpu *v, bool vmcs02, bool write, bool on)
-{
-	if (!vmcs02)
-		toy(v)->intercept[write] = on;
-}
+{ if (!vmcs02) toy(v)->intercept[write] = on; }
 static inline bool specctrl_msr_allowed(const struct specctrl_vcpu *v, uint32_t index, bool write)
-{
-	return (void)v, (void)index, (void)write, true;
-}
+{ return (void)v, (void)index, (void)write, true; }
 
 /* The guest runs up to its WRMSR; the processor performs it, or the hypervisor after an exit. */
 static bool guest_wrmsr(struct toy_vcpu *vcpu, uint64_t value)

@@ -106,7 +106,8 @@ def copy_reference(app: Sphinx, exception: Exception | None) -> None:
     """Put the C reference and the sample in Rust beside the pages, at the stable addresses ``reference/c/FILE``."""
     if exception is not None or app.builder.format != "html":
         return
-    places = ((FOLDER, "*"), (FOLDER, "rust/*"), (SAMPLE, "*"), (SAMPLE, "src/*"))
+    places = ((FOLDER, "*"), (FOLDER, "rust/*"), (SAMPLE, "*"), (SAMPLE, "src/*"),
+              (SAMPLE, "adapter/*"))
     for path in sorted(path for folder, pattern in places for path in (app.srcdir / folder).glob(pattern)):
         if path.suffix in (".c", ".h", ".md", ".rs", ".toml", ".txt") or path.name == "Makefile":
             target = app.outdir / path.relative_to(app.srcdir)

@@ -2,8 +2,10 @@
 //! Performs scenarios on kvm.rs: one line of words in, one line of words out.
 //!
 //!     specctrl run VECTORS --target 'cmd:./specctrl-sample' --plain
+#[path = "../src/kvm.rs"]
 mod kvm;
 mod vmm;
+#[path = "../src/vmx.rs"]
 mod vmx;
 
 use kvm::*;
