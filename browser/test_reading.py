@@ -10,10 +10,6 @@ from measure import HEAD, book, line, measure
 WORDS, PROSE, BYTES = 4_000, 40, 300_000
 """At most so many words seen with folds closed; at least so much of the height prose, in per cent; fewer bytes."""
 
-WAITING: dict[str, set[str]] = {
-    "spec/rules.html": {"words", "prose"},
-}
-"""What a page does not keep yet; what it keeps by a twentieth is to be taken out, until nothing waits."""
 FONTS = 1
 """Per cent of a page's height that are left to the fonts of the machine."""
 
@@ -22,12 +18,6 @@ def breaks(found: dict[str, Any]) -> set[str]:
     """Which limits the figures of a page exceed."""
     kept = {"words": found["words"] <= WORDS, "prose": found["prose"] >= PROSE - FONTS, "bytes": found["bytes"] < BYTES}
     return {limit for limit, is_kept in kept.items() if not is_kept}
-
-
-def keeps(found: dict[str, Any]) -> set[str]:
-    """Which limits a page keeps with room to spare."""
-    kept = {"words": found["words"] < 0.95 * WORDS, "prose": found["prose"] > 1.05 * PROSE}
-    return {limit for limit, is_kept in kept.items() if is_kept}
 
 
 def test_pages_are_short_and_prose_leads(browser: Any, site: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,10 +30,7 @@ def test_pages_are_short_and_prose_leads(browser: Any, site: str, capsys: pytest
     with capsys.disabled():
         print("", HEAD, *(line(path, found) for path, found in figures.items()), sep="\n")
     assert len(figures) > 20
-    waiting = {path: WAITING.get(path, set()) for path in figures}
-    assert {path: over for path, found in figures.items() if (over := breaks(found) - waiting[path])} == {}
-    assert {path: kept for path, found in figures.items() if (kept := keeps(found) & waiting[path])} == {}
-    assert WAITING.keys() <= figures.keys()
+    assert {path: over for path, found in figures.items() if (over := breaks(found))} == {}
 
 
 def test_an_old_address_leads_to_the_new_place(browser: Any, site: str, moved: list[tuple[str, str]]) -> None:

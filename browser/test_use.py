@@ -151,6 +151,23 @@ def test_each_stop_of_the_tab_key_is_seen(view: Any, chapter: str) -> None:
         assert stop["body"] or (stop["marked"] and stop["shown"]), stop
 
 
+def test_the_filter_of_the_rules_opens_the_areas_that_have_some(view: Any) -> None:
+    page = view("spec/rules.html")
+    areas, rows = page.locator("details.spec-area"), page.locator(".spec-area tbody tr:visible")
+    everything = areas.count()
+    assert (everything > 15, rows.count()) == (True, 0)
+    page.get_by_label("Only rules with").fill("INIT pending smm")
+    assert 0 < areas.filter(visible=True).count() < everything
+    found = [row.lower() for row in rows.all_inner_texts()]
+    assert found
+    assert all(word in row for row in found for word in ("init", "pending", "smm"))
+    assert page.locator("output").inner_text().startswith(f"{len(found)} of ")
+    page.get_by_label("Only rules with").fill("")
+    assert (areas.filter(visible=True).count(), rows.count()) == (everything, 0)
+    page.get_by_role("button", name="Open all").click()
+    assert page.locator("output").inner_text() == f"{rows.count()} of {rows.count()}"
+
+
 @pytest.mark.parametrize("word", ["0x401", "processor"])
 def test_what_was_searched_for_is_marked_on_a_page_with_pictures(browser: Any, site: str, word: str) -> None:
     page = browser.new_page()

@@ -16,26 +16,32 @@ const results = document.querySelector("#search-results");
 if (results && !document.querySelector("h1")) {
   results.before(Object.assign(document.createElement("h1"), { textContent: "Search" }));
 }
-// The table of all rules can be narrowed to the rows that have every word of a text.
-document.querySelectorAll("table.spec-rules").forEach((list, number) => {
-  const rows = [...list.querySelectorAll("tbody tr")];
-  if (rows.length < 20) return;
-  const id = `spec-filter-${number}`;
+// All rules can be narrowed to those that have every word of a text; the folds with such a rule are opened.
+const areas = [...document.querySelectorAll("details.spec-area")];
+if (areas.length) {
+  const rows = areas.flatMap((area) => [...area.querySelectorAll("tbody tr")]);
+  const id = "spec-filter";
   const box = Object.assign(document.createElement("input"), { id, type: "search", autocomplete: "off" });
   const label = Object.assign(document.createElement("label"), { htmlFor: id, textContent: "Only rules with" });
   const count = document.createElement("output");
   count.htmlFor = id;
+  const all = Object.assign(document.createElement("button"), { type: "button", textContent: "Open all" });
+  all.addEventListener("click", () => areas.forEach((area) => (area.open = true)));
   const narrow = () => {
     const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
     for (const row of rows) row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
+    for (const area of areas) {
+      area.hidden = !area.querySelector("tbody tr:not([hidden])");
+      area.open = words.length > 0;
+    }
     count.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length}`;
   };
   box.addEventListener("input", narrow);
   const line = Object.assign(document.createElement("div"), { className: "spec-filter" });
-  line.append(label, box, count);
-  list.closest(".spec-scroll").before(line);
+  line.append(label, box, count, all);
+  areas[0].before(line);
   narrow();
-});
+}
 // A passage that left the page has its old address in the last line: whoever comes for it is led on.
 const follow = () => {
   const link = document.getElementById(decodeURIComponent(location.hash.slice(1)));

@@ -77,28 +77,21 @@ class TestRule:
         assert site.page("spec/other").count('href="toy.html#rule-toy.merge.keeps"') == 2
         assert '"keeps"' in (site.html / "searchindex.js").read_text()
 
-    def test_the_table_lists_the_rules_that_are_asked_for(self, site: Site) -> None:
+    def test_the_rules_stand_by_area(self, site: Site) -> None:
         other = RULE.replace("toy.merge.keeps", "area.two.here").replace(":status: posted", ":status: hardware")
         site.pages |= {
             "spec/a": "# A\n\n```{rules}\n```\n",
-            "spec/b": "# B\n\n```{rules}\n:status: hardware\n```\n",
-            "spec/c": "# C\n\n```{rules}\n:area: toy\n```\n",
-            "spec/d": "# D\n\n```{rules}\n:area: nothing\n```\n",
             "spec/toy": "# Toy\n\n" + RULE + other + source("toy.merge"),
         }
         assert site.build() == []
-
-        def listed(page: str) -> list[str]:
-            return [id for id in ("toy.merge.keeps", "area.two.here") if f"#rule-{id}" in site.page(page)]
-
-        assert listed("spec/a") == ["toy.merge.keeps", "area.two.here"]
-        assert listed("spec/b") == ["area.two.here"]
-        assert listed("spec/c") == ["toy.merge.keeps"]
-        assert "No rule." in site.page("spec/d")
-        frame = tag_of(site.page("spec/a"), "spec-scroll")
-        assert [part in frame for part in ('role="group"', 'tabindex="0"', 'aria-label="Table of all rules"')] == [
-            True
-        ] * 3
+        page = site.page("spec/a")
+        first, second = re.findall(r"<summary>(.*?)</summary>(.*?)</details>", page, re.DOTALL)
+        assert (first[0], second[0]) == ("area · 1 rule · Toy", "toy · 1 rule · Toy")
+        assert "#rule-area.two.here" in first[1]
+        assert "#rule-toy.merge.keeps" in second[1]
+        frame = tag_of(page, "spec-scroll")
+        for part in ('role="group"', 'tabindex="0"', 'aria-label="Table of the rules: area"'):
+            assert part in frame
 
     @pytest.mark.parametrize(
         ("page", "warning"),

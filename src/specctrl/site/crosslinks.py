@@ -15,7 +15,7 @@ from specctrl.evidence.records import Evidence
 from specctrl.rules import resolve
 from specctrl.site.domain import Shown, SpecDomain, Stated, rules_by_code, spec_domain
 from specctrl.site.evidence import beneath, coverage, coverage_table, evidence_of, labels, mutant_figures, rule_evidence
-from specctrl.site.nodes import badge, joined, reference, scrolling, sentence, table
+from specctrl.site.nodes import badge, disclosure, joined, reference, scrolling, sentence, table
 from specctrl.site.rule import rules_table
 
 
@@ -29,7 +29,7 @@ class Crosslinks(SphinxPostTransform):
         domain = spec_domain(self.env)
         docname = self.env.current_document.docname
         for place in list(self.document.findall(rules_table)):
-            place.replace_self(_rules_table(domain, place, docname))
+            place.replace_self(_rules_by_area(domain, docname))
         for foot in list(self.document.findall(rule_evidence)):
             foot.replace_self(beneath(domain, foot["rule"], docname))
         for one in list(self.document.findall(coverage_table)):
@@ -70,23 +70,24 @@ def _rules_of_listing(domain: SpecDomain, frame: nodes.container, docname: str) 
         frame.remove(foot)
 
 
-def _rules_table(domain: SpecDomain, place: rules_table, docname: str) -> nodes.Node:
-    chosen = [
-        stated
-        for stated in domain.rules().values()
-        if place["status"] in ("", stated.rule.status) and place["area"] in ("", stated.rule.area)
-    ]
-    if not chosen:
-        return nodes.paragraph("", "No rule.")
-    kind = " ".join(filter(None, (place["status"], place["area"])))
-    label = f"Table of the rules: {kind}" if kind else "Table of all rules"
+def _rules_by_area(domain: SpecDomain, docname: str) -> list[nodes.Node]:
+    """Make a fold for each area, with the table of its rules; its line names the pages that state them."""
     evidence = evidence_of(domain.env)
     heads = ("Rule", "What it says", *(["Evidence"] if evidence else []))
-    rows = [_row(stated, docname) for stated in chosen]
-    if evidence:
-        rows = [[*row, _evidence(evidence, stated, domain.env, docname)]
-                for row, stated in zip(rows, chosen, strict=True)]
-    return scrolling(label, table(heads, rows, "spec-rules"))
+    areas: dict[str, list[Stated]] = {}
+    for stated in domain.rules().values():
+        areas.setdefault(stated.rule.area, []).append(stated)
+    folds: list[nodes.Node] = []
+    for area, rules in areas.items():
+        rows = [_row(stated, docname) for stated in rules]
+        if evidence:
+            rows = [[*row, _evidence(evidence, stated, domain.env, docname)]
+                    for row, stated in zip(rows, rules, strict=True)]
+        pages = dict.fromkeys(domain.env.titles[stated.docname].astext() for stated in rules)
+        count = "1 rule" if len(rules) == 1 else f"{len(rules)} rules"
+        inside = scrolling(f"Table of the rules: {area}", table(heads, rows, "spec-rules"))
+        folds.append(disclosure("", inside, summary=f"{area} · {count} · {', '.join(pages)}", classes=["spec-area"]))
+    return folds or [nodes.paragraph("", "No rule.")]
 
 
 def _evidence(evidence: Evidence, stated: Stated, env: BuildEnvironment, docname: str) -> list[nodes.Node]:

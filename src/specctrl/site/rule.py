@@ -3,18 +3,17 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from docutils import nodes
 from docutils.nodes import Node, system_message
-from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.roles import XRefRole
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from specctrl.evidence.collect import Shown
-from specctrl.rules import STATUSES, RawRule, RuleError, check_code, make_rule, scan
+from specctrl.rules import RawRule, RuleError, check_code, make_rule, scan
 from specctrl.site.definitions import canonical
 from specctrl.site.domain import Stated, spec_domain
 from specctrl.site.evidence import evidence_of, rule_evidence
@@ -81,21 +80,15 @@ def _canonical(name: str) -> str:
 
 
 class rules_table(nodes.General, nodes.Element):  # noqa: N801 - docutils names node classes so
-    """Holds the place of the table until every page was read."""
+    """Holds the place of the tables until every page was read."""
 
 
 class RulesDirective(SphinxDirective):
-    """Shows the table of all rules; ``:status:`` and ``:area:`` choose among them."""
-
-    option_spec: ClassVar = {
-        "status": lambda given: directives.choice(given, list(STATUSES)),
-        "area": directives.unchanged_required,
-    }
+    """Shows all rules, a fold with a table for each area."""
 
     def run(self) -> list[nodes.Node]:
-        """Leave a place for the table."""
+        """Leave a place for them."""
         place = rules_table()
-        place["status"], place["area"] = self.options.get("status", ""), self.options.get("area", "")
         self.set_source_info(place)
         return [place]
 
