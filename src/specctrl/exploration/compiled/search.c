@@ -43,22 +43,38 @@ static void *grown(void *old, size_t count, size_t size)
 	return made;
 }
 
-static uint64_t mixed(const void *from, size_t size)
+/* Of parts of eight bytes, each times a number of its own: no product waits for another. */
+static inline uint64_t mixed(const void *from, size_t size)
 {
-	uint64_t hash = 0x9e3779b97f4a7c15u, part;
+	uint64_t hash = 0, factor = 0x9e3779b97f4a7c15u, part;
 	const char *at = from;
-	for (; size >= 8; size -= 8, at += 8) {
-		memcpy(&part, at, 8);
-		hash = (hash ^ part) * 0xff51afd7ed558ccdu;
-		hash ^= hash >> 32;
+#pragma GCC unroll 16
+	for (size_t place = 0; place + 8 <= size; place += 8) {
+		memcpy(&part, at + place, 8);
+		hash += (part ^ part >> 32) * factor;
+		factor += 0xbf58476d1ce4e5b8u;
 	}
-	if (size) {
-		part = 0;
-		memcpy(&part, at, size);
-		hash = (hash ^ part) * 0xff51afd7ed558ccdu;
-		hash ^= hash >> 32;
+	part = 0;
+	memcpy(&part, at + size / 8 * 8, size % 8);
+	hash += (part ^ part >> 32) * factor;
+	hash = (hash ^ hash >> 32) * 0xff51afd7ed558ccdu;
+	return hash ^ hash >> 32;
+}
+
+static inline int same(const void *one, const void *other, size_t size)
+{
+	uint64_t differs = 0, a, b;
+	const char *at = one, *beside = other;
+#pragma GCC unroll 16
+	for (size_t place = 0; place + 8 <= size; place += 8) {
+		memcpy(&a, at + place, 8);
+		memcpy(&b, beside + place, 8);
+		differs |= a ^ b;
 	}
-	return hash;
+	a = b = 0;
+	memcpy(&a, at + size / 8 * 8, size % 8);
+	memcpy(&b, beside + size / 8 * 8, size % 8);
+	return !(differs | (a ^ b));
 }
 
 /* A set of records of one size, each with a number. */
@@ -80,21 +96,34 @@ static void make_room(struct set *set)
 	}
 }
 
-/* The number of an item; *is_new says whether it came in now. */
-static inline uint32_t number_of(struct set *set, const void *item, int *is_new)
+/* The number of an item of this size and hash; *is_new says whether it came in now.  Inlined, so that the size is known. */
+static inline uint32_t number_of(struct set *set, const void *item, size_t size, uint64_t hash, int *is_new)
 {
 	if (set->count == set->room)
 		make_room(set);
-	uint32_t slot = mixed(item, set->size) & set->mask;
+	uint32_t slot = hash & set->mask;
 	for (; set->slots[slot] != UINT32_MAX; slot = (slot + 1) & set->mask)
-		if (!memcmp(set->items + set->slots[slot] * set->size, item, set->size)) {
+		if (same(set->items + set->slots[slot] * size, item, size)) {
 			*is_new = 0;
 			return set->slots[slot];
 		}
 	*is_new = 1;
-	memcpy(set->items + set->count * set->size, item, set->size);
+	memcpy(set->items + set->count * size, item, size);
 	set->slots[slot] = set->count;
 	return set->count++;
+}
+
+/* Have memory brought near that number_of will look at: of a hash its slot; of a slot that was brought, the item. */
+static inline void fetch_slot(const struct set *set, uint64_t hash)
+{
+	__builtin_prefetch(set->slots + (hash & set->mask));
+}
+
+static inline void fetch_item(const struct set *set, uint64_t hash)
+{
+	uint32_t number = set->slots[hash & set->mask];
+	if (number != UINT32_MAX)
+		__builtin_prefetch(set->items + number * set->size);
 }
 
 static struct set contracts = { .size = sizeof(struct contract) };
@@ -104,6 +133,12 @@ static uint16_t *steps;
 static size_t parents_room;
 static struct move **rows;
 static size_t rows_room;
+
+static uint32_t contract_number(const struct contract *contract)
+{
+	int is_new;
+	return number_of(&contracts, contract, sizeof *contract, mixed(contract, sizeof *contract), &is_new);
+}
 
 static void print_history(uint32_t number)
 {
@@ -120,7 +155,8 @@ static void print_history(uint32_t number)
 
 static void violated(unsigned property, uint32_t before, unsigned event)
 {
-	if (is_violated[property])
+	/* Of one state, the first event counts, in whichever order they are looked at. */
+	if (is_violated[property] && (first_violation[property] != before || last_event[property] < event))
 		return;
 	is_violated[property] = 1;
 	first_violation[property] = before;
@@ -150,7 +186,6 @@ static struct move *moves_from(uint32_t number)
 		struct event *event = events + index;
 		struct contract then = at;
 		struct move *move = row + index;
-		int is_new;
 		if (event->flags & MIGRATION && event->to == at.host) {
 			move->ends = IMPOSSIBLE;
 			continue;
@@ -161,16 +196,16 @@ static struct move *moves_from(uint32_t number)
 			continue;
 		if (event->flags & MIGRATION && move->ends == NOTHING)
 			then.host = event->to;
-		move->then = number_of(&contracts, &then, &is_new);
+		move->then = contract_number(&then);
 	}
 	make_rows();
 	return rows[number] = row;
 }
 
-static int add(const struct node *node, uint32_t parent, unsigned event)
+static int add(const struct node *node, uint64_t hash, uint32_t parent, unsigned event)
 {
 	int is_new;
-	uint32_t number = number_of(&nodes, node, &is_new);
+	uint32_t number = number_of(&nodes, node, sizeof *node, hash, &is_new);
 	if (!is_new)
 		return 0;
 	if (nodes.room > parents_room) {
@@ -188,20 +223,29 @@ static unsigned looked_at(const struct node *node)
 	return looks(node, (struct contract *)contracts.items + node->at, hosts + node->host);
 }
 
-static void expand(uint32_t number)
+/* What one event led to, until it is looked up. */
+struct reached { uint64_t hash; unsigned index, checked; struct node node; };
+static struct reached *reached;
+
+enum { AHEAD = 6 };
+
+/* Where every event leads from a state.  All are worked out before the first is looked up, so that memory comes in time. */
+static unsigned reach(uint32_t number)
 {
 	const struct node from = ((struct node *)nodes.items)[number];
 	const struct move *row = moves_from(from.at);
+	unsigned count = 0;
 	for (unsigned index = 0; index < nevents; index++) {
 		const struct event *event = events + index;
 		const struct move *move = row + index;
-		struct node to = from;
+		struct reached *to = reached + count;
 		word x0, x1;
-		unsigned noted = 0, broken;
+		unsigned noted = 0;
 		if (move->ends == IMPOSSIBLE)
 			continue;
 		transitions++;
-		unsigned ends = of_vcpu(event->kind, &from, &to, hosts + from.host, hosts + event->to,
+		to->node = from;
+		unsigned ends = of_vcpu(event->kind, &from, &to->node, hosts + from.host, hosts + event->to,
 					event->v0, event->v1, &x0, &x1, &noted);
 		if (ends == HOST_FAULT) {
 			violated(HOST_NEVER_FAULTS, number, index);
@@ -213,9 +257,9 @@ static void expand(uint32_t number)
 			printf(" %u\n", index);
 			exit(0);
 		}
-		to.at = move->then;
+		to->node.at = move->then;
 		if (event->flags & MIGRATION && ends == NOTHING)
-			to.host = event->to;
+			to->node.host = event->to;
 		for (unsigned place = 0; noted >> place; place++)
 			if (noted >> place & 1)
 				violated(place, number, index);
@@ -224,16 +268,34 @@ static void expand(uint32_t number)
 			if (event->violates != GUEST_READS)
 				continue;
 		}
-		if (add(&to, number, index)) {
-			broken = looked_at(&to);
+		to->index = index;
+		to->checked = ends == NOTHING && event->flags;
+		to->hash = mixed(&to->node, sizeof to->node);
+		fetch_slot(&nodes, to->hash);
+		count++;
+	}
+	return count;
+}
+
+static void expand(uint32_t number)
+{
+	unsigned count = reach(number);
+	for (unsigned place = 0; place < count; place++) {
+		const struct reached *to = reached + place;
+		const struct event *event = events + to->index;
+		unsigned broken;
+		if (place + AHEAD < count)
+			fetch_item(&nodes, to[AHEAD].hash);
+		if (add(&to->node, to->hash, number, to->index)) {
+			broken = looked_at(&to->node);
 			for (unsigned property = 0; property < PROPERTIES; property++)
 				if (broken >> property & 1)
-					violated(property, number, index);
+					violated(property, number, to->index);
 		}
-		if (ends == NOTHING && event->flags) {
-			broken = looked_at(&to);
+		if (to->checked) {
+			broken = looked_at(&to->node);
 			if (event->flags & RESET ? broken & BROKEN_BY_RESET : broken & BROKEN_BY_MOVE)
-				violated(event->flags & RESET ? RESET_LEAVES : MIGRATION_IS, number, index);
+				violated(event->flags & RESET ? RESET_LEAVES : MIGRATION_IS, number, to->index);
 		}
 	}
 }
@@ -272,6 +334,7 @@ int main(void)
 	}
 	nevents = number();
 	events = grown(NULL, nevents, sizeof *events);
+	reached = grown(NULL, nevents, sizeof *reached);
 	for (unsigned index = 0; index < nevents; index++) {
 		struct event *event = events + index;
 		event->kind = number();
@@ -285,7 +348,6 @@ int main(void)
 	for (unsigned index = 0; index < nhosts; index++) {
 		struct contract at;
 		struct node node;
-		int is_new;
 		memset(&at, 0, sizeof at);
 		memset(&node, 0, sizeof node);
 		at.host = node.host = index;
@@ -293,8 +355,8 @@ int main(void)
 		at.f = number();
 		words(node.w, WORDS);
 		node.f = number();
-		node.at = number_of(&contracts, &at, &is_new);
-		add(&node, UINT32_MAX, 0);
+		node.at = contract_number(&at);
+		add(&node, mixed(&node, sizeof node), UINT32_MAX, 0);
 	}
 	uint32_t from = 0, to = nodes.count;
 	while (from < to && depth != max_depth) {
