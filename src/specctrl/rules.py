@@ -23,7 +23,7 @@ from types import MappingProxyType
 STATUSES: Mapping[str, str] = MappingProxyType(
     {
         "hardware": "the processor's manual says so",
-        "posted": "the RFC says so and does so",
+        "posted": "the RFC says so and does so, or the Linux that the source names",
         "repaired": "the RFC means it, its code does not do it",
         "proposed": "this specification's own",
         "assumed": "no source could be read; listed among the unknowns",

@@ -151,8 +151,8 @@ class VcpuEntry(VcpuState):
     def after_exit(self) -> None:
         """What KVM does first: save what the guest left, give the host its value.
 
-        The register is read, unless the guest could not write it and the host's value is written back in any case;
-        between the exit and this read an NMI may run.
+        The register is read, unless the guest could not write it and the saved value is not the host's: then the
+        host's is written back in any case.  Between the exit and this read an NMI may run.
 
         Source: Linux, vmenter.S and vmx_spec_ctrl_restore_host; RFC v3 p1, p2.
         """
