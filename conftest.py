@@ -1,9 +1,11 @@
 """Collects every example of the pages and of the docstrings as a test of its own, with file and line."""
 
+import os
 from doctest import ELLIPSIS
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from sybil import Sybil
 from sybil.document import PythonDocStringDocument
 from sybil.evaluators.python import PythonEvaluator
@@ -30,6 +32,10 @@ DOCSTRINGS = Sybil(
     document_types={".py": PythonDocStringDocument},
     name="docstrings",
 )
+
+settings.register_profile("quick", max_examples=50, deadline=None, derandomize=True)
+settings.register_profile("ci", settings.get_profile("quick"), max_examples=200)
+settings.load_profile("ci" if os.environ.get("SPECCTRL_SLOW") else "quick")
 
 LONGEST = (
     "tests/evidence/test_mutants.py",  # it forks often, so it comes before what makes the process large

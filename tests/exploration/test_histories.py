@@ -5,7 +5,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import ALL_BITS, MC, ME, SC, VE
@@ -42,20 +42,17 @@ class TestWords:
     """The word formulas, over all 64-bit values."""
 
     @given(guest=words, mask=words, value=words)
-    @settings(derandomize=True, max_examples=200)
     def test_masked_bits_come_from_the_value_all_others_from_the_guest(self, guest, mask, value):
         merged = merge(guest, mask, value)
         assert (value & mask, guest & ~mask) == (merged & mask, merged & ~mask)
         assert merged == merge(merged, mask, value) == merge(guest, mask, merged)
 
     @given(guest=words, later=words, mask=words, value=words)
-    @settings(derandomize=True, max_examples=200)
     def test_the_processors_write_keeps_what_the_hypervisors_merge_forced(self, guest, later, mask, value):
         in_force = merge(guest, mask, value)
         assert merge(later, mask, in_force) == merge(later, mask, value)
 
     @given(mask=words, value=words, requested=words)
-    @settings(derandomize=True, max_examples=200)
     def test_a_report_adds_bits_and_never_changes_userspaces(self, mask, value, requested):
         value &= mask
         new_mask, new_value = overlay(mask, value, requested)
@@ -65,7 +62,6 @@ class TestWords:
         assert (new_mask, new_value) == overlay(new_mask, new_value, requested)
 
     @given(new=words, old=words)
-    @settings(derandomize=True, max_examples=200)
     def test_nothing_is_newly_set_exactly_if_it_was_all_set(self, new, old):
         assert is_subset(new, old) is (newly_set(new, old) == 0)
         assert new | old == old | newly_set(new, old)
@@ -409,7 +405,6 @@ class TestHistories:
         exits=st.sampled_from([0, 7]),
         history=st.lists(operations, min_size=6, max_size=40),
     )
-    @settings(derandomize=True, max_examples=120, deadline=None)
     def test_what_the_guest_wrote_it_reads_and_what_is_forced_stays_forced(
         self, host, cpuid, mask, value, offer, assume, exits, history
     ):
@@ -418,7 +413,6 @@ class TestHistories:
             run.perform(operation)
 
     @given(host=st.sampled_from(HOSTS), writes=st.lists(values, max_size=8), mask=values, value=values)
-    @settings(derandomize=True, max_examples=100, deadline=None)
     def test_an_exit_between_two_writes_changes_nothing(self, host, writes, mask, value):
         """The guest cannot tell whether an interrupt came: interception and passing through are alike (D8)."""
         calm, busy = (History(host, None, mask, value, (1, 3), {"init-withdraws-report": True}, 0) for _ in range(2))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import z3
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from planted import D9, planted
@@ -119,7 +119,6 @@ def compare(function: Any, claims: list[tuple[str, Any]]) -> None:
 
 
 class TestRandomRuleCode:
-    @settings(max_examples=150, deadline=None)
     @given(FUNCTIONS, CLAIMS)
     def test_symbolic_and_exhaustive_runs_agree(self, function, claims):
         compare(function, claims)
@@ -207,13 +206,11 @@ def proven_equal(left: Any, right: Any) -> bool:
 
 
 class TestTerms:
-    @settings(max_examples=200, deadline=None)
     @given(pairs_of(3))
     def test_a_folded_term_is_what_was_asked_for_for_all_values(self, pair):
         made, plain = pair
         assert proven_equal(translated(made), plain), made
 
-    @settings(max_examples=100, deadline=None)
     @given(pairs_of(3), *[st.sampled_from([0, 1, 2, 0x400, WORD, 1 << 63])] * 2, *[st.booleans()] * 2)
     def test_its_value_is_what_z3_computes(self, pair, v, w, f, g):
         made, plain = pair

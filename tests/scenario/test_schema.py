@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from published_files import ROOT
@@ -102,7 +102,6 @@ HEAD = drawn({**DOCUMENT, "properties": {key: form for key, form in DOCUMENT["pr
               "required": [key for key in DOCUMENT["required"] if key != "steps"]})
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.data())
 def test_a_changed_vector_is_refused_by_both_or_by_neither(data: st.DataObject) -> None:
     document = copy.deepcopy(data.draw(st.sampled_from(VECTORS)))
@@ -123,7 +122,6 @@ def test_a_changed_vector_is_refused_by_both_or_by_neither(data: st.DataObject) 
     assert agree(json.dumps(document)), of_checker(json.dumps(document))
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
 @given(HEAD, st.lists(STEP, min_size=1, max_size=3))
 def test_what_is_drawn_from_the_schema_is_accepted_by_both_or_by_neither(head: Any, steps: Any) -> None:
     text = json.dumps({**head, "steps": [{"op": "create_vcpu"}, *steps]})
