@@ -11,6 +11,7 @@ import pytest
 
 import shard_work
 from specctrl import shards
+from specctrl.proof.prove import figures, prove_all
 from specctrl.shards import ShardError, Workers, carry_out
 
 CORES = len(os.sched_getaffinity(0))
@@ -138,6 +139,10 @@ class TestCluster:
         work = list(range(20))
         here = list(carry_out(shard_work.twice_the_first_late, work, Workers(1)))
         assert here == list(carry_out(shard_work.twice_the_first_late, work, cluster))
+
+    def test_a_proof_comes_out_the_same(self, cluster):
+        claim = "supported_set_is_what_the_host_has"
+        assert figures(prove_all("spec", Workers(1), claim)) == figures(prove_all("spec", cluster, claim))
 
     def test_a_worker_that_is_killed_changes_nothing(self, cluster, tmp_path):
         work = [(str(tmp_path), number) for number in range(20)]

@@ -5,7 +5,8 @@ import json
 import sys
 from typing import Any
 
-from specctrl.cli.command import JOBS, command
+from specctrl.cli.command import command
+from specctrl.cli.workers import Progress, add_workers, kept_results, workers_of
 from specctrl.model.variants import VARIANTS
 from specctrl.scenario.writing import write_whole
 
@@ -16,7 +17,7 @@ vCPU of the invariant, on every host and under every policy.  Needs the package 
 exit status:
   0  every claim that was asked for is proven
   1  a claim is refuted; its counterexample is printed and was replayed on plain integers
-  2  a wrong command line, or Z3 is missing
+  2  a wrong command line, Z3 is missing, or a process ended
 
 examples:
   specctrl prove
@@ -30,7 +31,7 @@ def add_prove(commands: Any) -> None:
     parser = command(commands, "prove", prove_command, "prove the claims, or refute them with counterexamples", EPILOG)
     parser.add_argument("--variant", choices=list(VARIANTS), default="spec", help="default: spec")
     parser.add_argument("--claim", metavar="NAME", help="prove this claim only")
-    parser.add_argument("--jobs", type=JOBS, default=2, metavar="N", help="processes; default: 2")
+    add_workers(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     parser.add_argument("--store", action="store_true", help="store the counts of spec, which the tests compare with")
 
@@ -41,13 +42,19 @@ def prove_command(options: argparse.Namespace) -> int:
         from specctrl.proof.claims import CLAIMS
         from specctrl.proof.counterexamples import replays
         from specctrl.proof.prove import MANIFEST, figures, prove_all
+        from specctrl.shards import ShardError
     except ModuleNotFoundError as missing:
         print(f"specctrl: {missing.name} is missing; install specctrl[prove]", file=sys.stderr)
         return 2
     if options.claim is not None and options.claim not in CLAIMS:
         print(f"specctrl: no claim is named {options.claim!r}; known: {', '.join(CLAIMS)}", file=sys.stderr)
         return 2
-    result = prove_all(options.variant, options.jobs, options.claim)
+    try:
+        with Progress("proofs") as told:
+            result = prove_all(options.variant, workers_of(options), options.claim, kept_results("prove"), told)
+    except ShardError as error:
+        print(f"specctrl: {error}", file=sys.stderr)
+        return 2
     if options.store and options.variant == "spec" and options.claim is None and not result.refutations:
         write_whole(MANIFEST, json.dumps(figures(result), indent=1) + "\n")
     shown = [claim for claim in CLAIMS if options.claim in (None, claim)]

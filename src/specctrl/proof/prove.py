@@ -17,7 +17,6 @@ from specctrl.model.parts import Features
 from specctrl.model.processor import Vmcs
 from specctrl.model.variants import VARIANTS
 from specctrl.model.vmm.migration import MsrsRefused, Plan, migrate
-from specctrl.processes import workers
 from specctrl.proof.any_vcpu import (
     Solved,
     Symbols,
@@ -51,6 +50,7 @@ from specctrl.proof.symbolic import Infeasible, assume, flag_term, paths
 from specctrl.proof.terms import Term, all_of, truth
 from specctrl.proof.theorems import THEOREMS, Of, Start, Theorem
 from specctrl.proof.theorems.statement import equal
+from specctrl.shards import Told, Workers, carry_out, untold
 
 
 def never_written(kind: type[Vmcs], values: Symbols) -> type[Vmcs]:
@@ -267,15 +267,18 @@ ONE_PROOF = {"first_state": "first state", "invariant_is_not_empty": "not empty"
 """The claims that a single proof is about, with its name; of every other all proofs may say something."""
 
 
-def prove_all(variant: str, processes: int = 2, claim: str | None = None) -> Findings:
+def prove_all(
+    variant: str, workers: Workers | None = None, claim: str | None = None, kept: Path | None = None,
+    told: Told = untold,
+) -> Findings:
     """Every proof of a variant, and for each claim that one step cannot refute a search over a few.
 
-    ``claim``: only what can say something of this one.
+    ``claim``: only what can say something of this one.  The rest is as for :func:`~specctrl.shards.carry_out`, which
+    says what it raises: a proof is a shard.
     """
     found, names = Findings(), [ONE_PROOF[claim]] if claim in ONE_PROOF else list(proofs())
-    with workers(processes, "spawn") as pool:
-        for part in pool.map(partial(prove_named, variant), names):
-            found.add(part)
+    for part in carry_out(partial(prove_named, variant), names, workers, kept, told):
+        found.add(part)
     if found.refutations:
         refuted = found.refuted()
         for hunted in HUNTS if claim is None else {*HUNTS} & {claim}:
