@@ -59,7 +59,7 @@ dist: $(SITE) ## wheel and source archive of the commit, into dist/: the same by
 	@[ -z "$$(git status --porcelain)" ] || { echo "there are local changes, and only a commit is built" >&2; exit 1; }
 	$(BIN)/python -m hatchling build --clean -d dist
 
-bench: $(STAMP) $(VENV)/browser $(VENV)/bench ## measure everything: one table, kept in bench/history.json, and its plots
+bench: $(STAMP) $(VENV)/browser $(VENV)/cluster $(VENV)/bench ## measure everything: one table, kept in bench/history.json, and its plots
 	$(BIN)/python bench/bench.py
 	$(BIN)/python bench/plots.py
 

@@ -5,6 +5,7 @@ No test compares the figures.  ``python bench/bench.py AREA...`` measures some a
 
 import sys
 
+import clusters
 import emulator
 import explorers
 import in_browser
@@ -14,7 +15,7 @@ import site_builds
 from figures import Figure, Growth, Missing, keep
 
 AREAS = {"emulator": emulator, "proofs": proofs, "explorer": explorers, "kvm": kvm_exits, "site": site_builds,
-         "browser": in_browser}
+         "browser": in_browser, "cluster": clusters}
 
 
 def main(wanted: list[str]) -> None:

@@ -395,3 +395,13 @@ class TestMode:
         vcpu.platform_reset()
         assert (0, 0, 4) == (vcpu.guest_view, vcpu.report, vcpu.user_mask)
         assert (1, False, controls, False, False, False, False, False) == tuple(getattr(vcpu, name) for name in MODE)
+
+    def test_what_a_vmm_keeps_of_the_report_is_gone_after_a_platform_reset_too(self):
+        vcpu = contract(kept_by=ReportKeptBy.USERSPACE, report=1)
+        vcpu.platform_reset()
+        assert (0, (0, 0)) == (vcpu.report, vcpu.force())
+
+    def test_a_mode_that_is_restored_brings_what_l1_asked_for(self):
+        vcpu = contract(guest_view=1)
+        vcpu.restore_mode(2, True, L1Controls(intercepts=(Intercept(VIEW),)), False, False, False, False)
+        assert isinstance(outcome(vcpu.rdmsr, VIEW), Reflected)

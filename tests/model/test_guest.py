@@ -209,6 +209,15 @@ class TestBoot:
             enter_kernel(cpu, software)
             assert cpu.msrs[0x48] == inside
 
+    @pytest.mark.parametrize("kernel", [Kernel(), Kernel(retpoline=True), Kernel(spectre_v2=SpectreV2.EIBRS)])
+    def test_no_other_kernel_writes_there(self, kernel: Kernel) -> None:
+        cpu = FakeCpu(LEVELLED, _48=0, _10a=0)
+        software = boot(kernel, cpu)
+        cpu.msrs[0x48] = 0x80
+        for step in (enter_kernel, leave_kernel):
+            step(cpu, software)
+            assert cpu.msrs[0x48] == 0x80
+
     def test_a_secondary_cpu_writes_zero_too_but_never_a_hidden_msr(self) -> None:
         cpu = FakeCpu(LEVELLED, _48=5, _10a=0)
         boot(Kernel(retpoline=True), cpu, KernelCpu.SECONDARY)

@@ -30,7 +30,7 @@ class ReportKeptBy(Enum):
 
     KVM = "kvm"  # in the kernel, as RFC v3 posts them
     USERSPACE = (
-        "userspace"  # behind an MSR filter, with the per-vCPU capability: agreed on the list in June 2024
+        "userspace"  # behind an MSR filter, with the per-vCPU capability, which was agreed on the list in June 2024
     )
     NOBODY = "nobody"  # there are no virtual MSRs
 
@@ -341,11 +341,11 @@ class Contract:
             self.report = 0
 
     def platform_reset(self) -> None:
-        """Userspace resets the platform: out of every mode, and view and report are 0; its pair stays."""
+        """Userspace resets the platform: no mode is left; view and report, whoever keeps it, are 0; its pair stays."""
         self.restore_mode(1, False, self.controls, False, False, False, False)
         self.shut_down = False
         self.restore_view(0)
-        self.restore_report(0)
+        self.report = 0
 
     # ---- what userspace does
 

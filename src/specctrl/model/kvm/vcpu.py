@@ -59,7 +59,7 @@ class Vcpu(VcpuNested):
     def init_reset(self) -> None:
         """What INIT resets: the view becomes 0 and the report is withdrawn; userspace's pair stays.
 
-        Interception stays as it is, except where the mask decides it.
+        Interception stays as it is.
 
         Source: Linux, vmx_vcpu_reset; the report: assumed, see defect D9.
         """

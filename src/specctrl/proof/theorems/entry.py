@@ -246,7 +246,7 @@ def denied_directions_are_intercepted(vcpu: Vcpu, values: Symbols) -> Parts:
 def init_keeps_interception(vcpu: Vcpu, values: Symbols) -> Parts:
     """What INIT resets is the view, which becomes 0, and the report, under the assumption init-withdraws-report; the
     pair in force is then exactly what userspace and the remaining report make, the loaded SHADOW is 0, and no access is
-    intercepted or passed through that was not, except that a forced bit on a host without the control intercepts."""
+    intercepted or passed through that was not."""
     before, bit = twin(vcpu), any_bit(values)
     vcpu.init_reset()
     gone = flag_term(vcpu.init_withdraws_report)
@@ -259,11 +259,9 @@ def init_keeps_interception(vcpu: Vcpu, values: Symbols) -> Parts:
     yield "in force", all_of(iff(has(vcpu.force_mask, bit), mask), iff(has(vcpu.force_value, bit), value))
     yield "none pending", not_(flag_term(vcpu.init_pending))
     yield "SHADOW", implies(flag_term(vcpu.cpu.has_control), same(vcpu.vmcs.spec_ctrl_shadow, 0))
-    decides = all_of(not_(flag_term(vcpu.cpu.has_control)), not_(same(vcpu.force_mask, 0)))
     for name, write in (("reads", False), ("writes", True)):
         for where, now in (("L1", l1_direct), ("L2", l2_direct)):
-            yield f"{name} of {where}", when(
-                decides, not_(now(vcpu, write)), iff(now(vcpu, write), now(before, write)))
+            yield f"{name} of {where}", iff(now(vcpu, write), now(before, write))
 
 
 @theorem(L1_KVM, L2_KVM, L1_GUEST, L2_GUEST, rules=("reset.userspace", "nested.set-state.no-lists"))
