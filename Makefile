@@ -35,12 +35,12 @@ edition: html ## the whole site as one page, into _build/edition, and printed wh
 	$$chromium --headless --no-sandbox --disable-gpu --no-pdf-header-footer \
 		--print-to-pdf=_build/edition/specctrl.pdf "file://$$PWD/_build/edition/index.html"
 
-test: $(STAMP) $(VENV)/bochs ## ruff, mypy --strict, and every test and example
+test: $(STAMP) $(VENV)/bochs ## ruff, mypy --strict, and every test and example that needs no browser
 	$(BIN)/ruff check
 	$(BIN)/mypy --strict src
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder # the examples of a page build on each other
 
-quick: $(STAMP) ## what takes seconds: ruff, the floors, the vectors, and the tests of what is not committed
+quick: $(STAMP) ## what takes seconds: ruff, the floors, the vectors, and the tests of what is not on main yet
 	$(BIN)/ruff check
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/specctrl run vectors | tail -n 1

@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from figures import Figure, Growth
@@ -29,6 +30,8 @@ from specctrl.targets.c import CannotBuild
 AREA = "explorer"
 NAMES = tuple(BITS)
 Counts = dict[str, float]
+RUNS = 7
+"""Of programs in C, of which the quickest run counts."""
 
 
 def search(names: Sequence[str]) -> Search:
@@ -46,11 +49,19 @@ def with_rule_code(names: Sequence[str]) -> Counts:
 
 def with_compiled_steps(names: Sequence[str]) -> Counts:
     """The steps made from it; the time is the program's own, without that for making it."""
-    explorer.run(search(names))  # makes the program
-    begin = os.times().children_user
-    found = explorer.run(search(names))
-    seconds = os.times().children_user - begin
+    found = explorer.run(search(names))  # makes the program
+    seconds = quickest(lambda: explorer.run(search(names)))
     return {"states": found.states, "transitions": found.transitions, "seconds": seconds}
+
+
+def quickest(run: Callable[[], object]) -> float:
+    """Processor seconds that its child processes take, the least of so many runs: they are short."""
+    taken = []
+    for _ in range(RUNS):
+        begin = os.times().children_user
+        run()
+        taken.append(os.times().children_user - begin)
+    return min(taken)
 
 
 def with_spin(names: Sequence[str]) -> Counts:
@@ -66,9 +77,8 @@ def with_spin(names: Sequence[str]) -> Counts:
         for command in ([spin, "-o1", "-o2", "-a", "fragment.pml"],
                         [compiler, "-O2", "-w", "-DSAFETY", "-DNOREDUCE", "-o", "pan", "pan.c"]):
             subprocess.run(command, cwd=folder, check=True, capture_output=True)
-        begin = os.times().children_user
-        said = subprocess.run(["./pan", "-m1000000"], cwd=folder, check=True, capture_output=True, text=True).stdout
-        seconds = os.times().children_user - begin
+        pan = partial(subprocess.run, ["./pan", "-m1000000"], cwd=folder, check=True, capture_output=True, text=True)
+        said, seconds = pan().stdout, quickest(pan)
     states = re.search(r"(\d+) states, stored", said)
     transitions = re.search(r"(\d+) transitions", said)
     assert states is not None, said

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0 OR MIT)
 //! Performs scenarios on kvm.rs: one line of words in, one line of words out.
 //!
-//!     specctrl run VECTORS --target 'cmd:./specctrl-sample' --plain
+//!     specctrl run VECTORS --target cmd:./sample --plain
 #[path = "../src/kvm.rs"]
 mod kvm;
 mod vmm;

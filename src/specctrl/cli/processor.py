@@ -9,7 +9,8 @@ from specctrl.cli.command import at_least, command
 
 EPILOG = """\
 The logical processor of this specification and one that others wrote do the same; what either shows after each step
-is compared.  For each rule of the chapter on the processor: the whole table of one bit, for each of the 64 bits.
+is compared.  For each rule of the chapter on the processor that the package's processor can show:
+its cases, for nearly all the whole table of one bit, for each of the 64 bits.
 Then random sequences of 100 steps.
 
 bochs is the processor of Bochs, from the package bochscpu-python (pip install '.[bochs]'): four models, two
