@@ -9,6 +9,13 @@ from built import NARROW, WIDE
 HEAVIEST, WITH_ALL = 300_000, 450_000
 """Bytes, not compressed, of a page, and of it with all that it loads; Python is loaded by a click, and not counted."""
 
+SHIFTS = """window.shifted = 0;
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifted += entry.value;
+}).observe({type: "layout-shift", buffered: true});"""
+MOST_SHIFT = 0.02
+"""Of a window, while a page loads."""
+
 axe = pytest.importorskip("axe_playwright_python.base", reason="needs the package axe-playwright-python")
 
 
@@ -17,19 +24,21 @@ def loaded(browser: Any, site: str, path: str) -> Any:
     """The page, opened in a window that has nothing in its cache, with all that happened meanwhile."""
     context = browser.new_context(viewport={"width": WIDE, "height": 900})
     page = context.new_page()
-    seen: dict[str, list[Any]] = {"said": [], "responses": [], "failed": [], "asked": []}
+    page.add_init_script(SHIFTS)
+    seen: dict[str, Any] = {"said": [], "responses": [], "failed": [], "asked": []}
     page.on("console", lambda message: seen["said"].append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: seen["said"].append(f"error: {error}"))
     page.on("request", lambda request: seen["asked"].append(request.url))
     page.on("response", lambda response: seen["responses"].append(response))
     page.on("requestfailed", lambda request: seen["failed"].append(request.url))
     page.goto(f"{site}/{path}", wait_until="networkidle")
+    seen["shifted"] = page.evaluate("() => window.shifted")
     seen["weights"] = [(len(response.body()), response.url) for response in seen["responses"]]
     yield seen
     context.close()
 
 
-def test_it_asks_nobody_else_says_nothing_and_is_light(loaded: dict[str, list[Any]], site: str) -> None:
+def test_it_asks_nobody_else_says_nothing_is_light_and_does_not_move(loaded: dict[str, Any], site: str) -> None:
     assert [url for url in loaded["asked"] if not url.startswith((f"{site}/", "data:"))] == []
     assert [response.url for response in loaded["responses"] if response.status != 200] == []
     assert loaded["failed"] == []
@@ -37,6 +46,16 @@ def test_it_asks_nobody_else_says_nothing_and_is_light(loaded: dict[str, list[An
     heaviest = sorted(loaded["weights"], reverse=True)[:3]
     assert heaviest[0][0] < HEAVIEST, heaviest
     assert sum(size for size, _ in loaded["weights"]) < WITH_ALL, heaviest
+    assert loaded["shifted"] < MOST_SHIFT
+
+
+def test_in_a_narrow_window_it_does_not_move_either(browser: Any, site: str, path: str) -> None:
+    page = browser.new_page(viewport={"width": NARROW, "height": 900})
+    page.add_init_script(SHIFTS)
+    page.goto(f"{site}/{path}", wait_until="load")
+    page.wait_for_timeout(300)
+    assert page.evaluate("() => window.shifted") < MOST_SHIFT
+    page.close()
 
 
 COLOURS = {"runOnly": ["color-contrast", "link-in-text-block"]}
