@@ -71,7 +71,7 @@ static int has(const char *key, const char *item)
 static struct {
 	uint64_t spec_ctrl;	/* what the host runs with */
 	int has_control;	/* "virtualize IA32_SPEC_CTRL" */
-	int has_spec_ctrl;	/* one of its features; README.md has the bit of each */
+	int has_spec_ctrl;	/* one of its features; each with a bit in README.md's table gives it the MSR */
 } host;
 
 static void unsupported(void)

@@ -53,7 +53,7 @@ impl<'a> Words<'a> {
 struct Hypervisor {
     host_spec_ctrl: u64, // what the host runs with
     has_control: bool,   // "virtualize IA32_SPEC_CTRL"
-    has_spec_ctrl: bool, // one of its features; README.md has the bit of each
+    has_spec_ctrl: bool, // one of its features; each with a bit in README.md's table gives it the MSR
 }
 
 impl Hypervisor {

@@ -547,7 +547,7 @@ impl VcpuVmx {
         Ok(())
     }
 
-    /// Without an instruction of L1: the bitmaps are merged again at the next KVM_RUN.
+    /// Without an instruction of L1: the bitmaps are merged again before the next VM entry.
     fn reenter_guest_mode(&mut self) {
         if self.nested.guest_mode {
             self.enter_guest_mode();

@@ -17,7 +17,7 @@ vCPU of the invariant, on every host and under every policy.  Needs the package 
 exit status:
   0  every claim that was asked for is proven
   1  a claim is refuted; its counterexample is printed and was replayed on plain integers
-  2  a wrong command line, Z3 is missing, or a process ended
+  2  a wrong command line, Z3 is missing, or the work could not be carried out: a process died, no scheduler answers
 
 examples:
   specctrl prove

@@ -22,7 +22,7 @@ IGNORED = "STIBP"
 def of_fields() -> Iterator[dict[str, Json]]:
     """Two scenarios of each field, taken where its feature is and refused where it is not; one of all other bits.
 
-    Of STIBP there is the first only: see :data:`IGNORED`.
+    Of IBRS, which exists with the MSR itself, and of STIBP (see :data:`IGNORED`) there is the first only.
     """
     for field in REGISTER:
         yield taken(field)

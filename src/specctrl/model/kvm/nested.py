@@ -50,8 +50,8 @@ class VcpuNested(VcpuMsrs):
     def merge_bitmap(self) -> None:
         """vmcs02 intercepts what L1's bitmap or vmcs01's bitmap intercepts.
 
-        Performed at L1's VM entry, before its MSR-load list; after RSM and KVM_SET_NESTED_STATE also at
-        the next KVM_RUN.
+        Performed at L1's VM entry, before its MSR-load list; after RSM and KVM_SET_NESTED_STATE also before
+        the next VM entry.
 
         Source: Linux, nested_vmx_prepare_msr_bitmap and KVM_REQ_GET_NESTED_STATE_PAGES.
         """

@@ -1,7 +1,7 @@
 """The virtual MSRs kept in userspace: behind an MSR filter, with the capability on the vCPU's fd.
 
-What the guest sees of them, and what follows from its report, is the contract's; this module only turns exits into
-questions to the contract.  It works on a kernel that has the filter and the (proposed) per-vCPU capability.
+What the guest sees of its report, and what follows from it, is the contract's; what the two other MSRs yield, and that
+they are read-only, is known here.  It works on a kernel that has the filter and the (proposed) per-vCPU capability.
 """
 
 from collections.abc import Callable

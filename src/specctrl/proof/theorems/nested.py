@@ -79,8 +79,8 @@ def l1_never_has_the_control(vcpu: Vcpu, values: Symbols) -> Parts:
 
 @theorem(L1_KVM, L2_KVM, L2_GUEST, rules=("nested.bitmap.merged", "nested.bitmap.when"))
 def bitmaps_are_merged_when_they_must_be(vcpu: Vcpu, values: Symbols) -> Parts:
-    """RSM and KVM_SET_NESTED_STATE into L2 leave a merge waiting, the next KVM_RUN performs it, and no KVM_RUN
-    performs another: L2 then accesses the MSR directly exactly where neither bitmap intercepts."""
+    """RSM and KVM_SET_NESTED_STATE into L2 leave a merge waiting, the next VM entry performs it, and no other
+    performs one: L2 then accesses the MSR directly exactly where neither bitmap intercepts."""
     before, waits = twin(vcpu), flag_term(vcpu.bitmap_merge_pending)
     if vcpu.level == 1 and values.flag("RSM"):
         vcpu.smm_left_level2, vcpu.init_pending = True, False

@@ -120,7 +120,7 @@ def filtered_guest_reads_what_it_wrote(machine: Variant, values: Symbols) -> Par
 
 @theorem(L1_KVM, L2_KVM, rules=("vmm.keeper.answers",))
 def keeper_answers_as_kvm_does(vcpu: Vcpu, values: Symbols) -> Parts:
-    """In front of a guest with bit 63 set and the report offered, whatever its CPUID shows, a VMM that keeps the report
+    """In front of a guest with bit 63 set and 0x50000000 = 1, whatever its CPUID shows, a VMM that keeps the report
     answers every access as KVM does that holds the same report and offers the same: the same value, #GP for the same
     accesses, and the same report after."""
     theirs = keep_report(vcpu.host, vcpu.cpuid, vcpu.mitigation_enum)
