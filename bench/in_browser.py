@@ -10,7 +10,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "browser"))
 
-from figures import Figure, Missing  # noqa: E402 - as the next
+from figures import Figure, Missing  # noqa: E402 - the path had to be set first
 
 from built import CHROMIUM, HTML, QUIET, pages, serving  # noqa: E402 - the path had to be set first
 

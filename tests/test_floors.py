@@ -68,3 +68,31 @@ def test_the_core_imports_the_standard_library_alone_and_nothing_of_it_that_a_br
     assert "dataclasses" in outside  # so they are seen at all
     assert set() == outside - sys.stdlib_module_names
     assert set() == outside & NOT_IN_A_BROWSER
+
+
+LONGER = {
+    "src/specctrl/scenario/format.py": "one table: every operation of the format, once",
+    "src/specctrl/scenario/machine.py": "one class: a method for each operation of the format",
+    "reference/c/specctrl.h": "one header, so that it is copied as one file; tests keep it under 1,200",
+    "reference/c/specctrl_cpu.h": "the model of a processor, which the header is tested on",
+    "reference/c/adapter.c": "one program without a library: parser, machine and printing of every operation",
+    "reference/rust/src/kvm.rs": "what is copied is one file; tests keep it and vmx.rs within 700",
+    "reference/linux/series/force_spec_ctrl.c": "the part of the series that is one file of a kernel",
+    "reference/upstream/force_spec_ctrl_test.c": "one selftest, as the kernel's tree has one file for each",
+    "reference/upstream/stand-in/stand_in.c": "the kernel's side of that selftest",
+    "tests/model/test_vcpu.py": "the tests of one class",
+    "tests/scenario/test_scenario.py": "what the reader accepts and refuses, key by key",
+    "tests/site/test_directives.py": "every directive of the pages, on sites made for it",
+    "tests/targets/test_c_reference.py": "one program, compiled once for all of them",
+    "tests/targets/test_kvm_target.py": "one recorded kernel, read once for all of them",
+    "tests/vectors/test_upstream.py": "one exported test, made once for all of them",
+}
+"""The files of more than 400 lines, each with its reason."""
+
+
+def test_a_file_of_more_than_400_lines_has_a_reason():
+    folders = [ROOT / name for name in ("src", "reference", "tests", "browser", "bench")]
+    files = [path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".c", ".h", ".rs")]
+    assert len(files) > 300
+    longer = {str(path.relative_to(ROOT)) for path in files if len(path.read_text("utf-8").splitlines()) > 400}
+    assert longer == set(LONGER)

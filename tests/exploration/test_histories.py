@@ -14,7 +14,7 @@ from specctrl.model.kvm.variant import Variant
 from specctrl.model.kvm.vcpu import Vcpu
 from specctrl.model.outcomes import Fault
 from specctrl.model.parts import features_from_names, guest_features, resolve_host
-from specctrl.model.words import WORD, is_subset, merge, newly_set, overlay
+from specctrl.model.words import WORD, is_subset
 from specctrl.scenario.machine import Machine
 
 words = st.integers(0, WORD)
@@ -24,47 +24,13 @@ ordinary, telling = st.sampled_from(ORDINARY), st.sampled_from(TELLING)
 values = st.one_of(ordinary, ordinary, telling, words)  # most words are refused: histories would stand still
 
 HOSTS = tuple(resolve_host(host) for host in (
-    "sapphire-rapids",
-    "ice-lake-server",
-    "skylake-server",
-    "diamond-rapids",
-    "clearwater-forest",
-    {"part": "sapphire-rapids", "spec_ctrl_shadow": False},
-    {"part": "sapphire-rapids", "host_spec_ctrl": 0},
+    "sapphire-rapids", "ice-lake-server", "skylake-server", "diamond-rapids", "clearwater-forest",
+    {"part": "sapphire-rapids", "spec_ctrl_shadow": False}, {"part": "sapphire-rapids", "host_spec_ctrl": 0},
     {"part": "sapphire-rapids", "without": ["BHI_CTRL"]},
     {"part": "ice-lake-server", "spec_ctrl_shadow": True, "host_spec_ctrl": 0x4},
     {"part": "ice-lake-server", "features": []},
 ))
 CPUIDS = (None, ("SPEC_CTRL",), ("ARCH_CAPABILITIES",), ())
-
-
-class TestWords:
-    """The word formulas, over all 64-bit values."""
-
-    @given(guest=words, mask=words, value=words)
-    def test_masked_bits_come_from_the_value_all_others_from_the_guest(self, guest, mask, value):
-        merged = merge(guest, mask, value)
-        assert (value & mask, guest & ~mask) == (merged & mask, merged & ~mask)
-        assert merged == merge(merged, mask, value) == merge(guest, mask, merged)
-
-    @given(guest=words, later=words, mask=words, value=words)
-    def test_the_processors_write_keeps_what_the_hypervisors_merge_forced(self, guest, later, mask, value):
-        in_force = merge(guest, mask, value)
-        assert merge(later, mask, in_force) == merge(later, mask, value)
-
-    @given(mask=words, value=words, requested=words)
-    def test_a_report_adds_bits_and_never_changes_userspaces(self, mask, value, requested):
-        value &= mask
-        new_mask, new_value = overlay(mask, value, requested)
-        assert (mask | requested, value) == (new_mask, new_value & mask)
-        assert requested & ~mask == new_value & ~mask
-        assert is_subset(new_value, new_mask)
-        assert (new_mask, new_value) == overlay(new_mask, new_value, requested)
-
-    @given(new=words, old=words)
-    def test_nothing_is_newly_set_exactly_if_it_was_all_set(self, new, old):
-        assert is_subset(new, old) is (newly_set(new, old) == 0)
-        assert new | old == old | newly_set(new, old)
 
 
 class WatchedVcpu(Vcpu):
@@ -85,8 +51,7 @@ intercepts = st.sampled_from([(), (), (), "all", ("read",), ("write",), ("read",
 bools = st.booleans()
 
 operations = st.one_of(
-    st.tuples(st.just("write"), msr_value),
-    st.tuples(st.just("write"), msr_value),
+    st.tuples(st.just("write"), msr_value), st.tuples(st.just("write"), msr_value),
     st.tuples(st.just("read"), st.sampled_from([SC, SC, MC])),
     st.tuples(st.just("host_exit")),
     st.tuples(st.just("set_msrs"), st.lists(msr_value, min_size=1, max_size=3)),
@@ -95,8 +60,7 @@ operations = st.one_of(
     st.tuples(st.just("leave"), stores, pairs),
     st.tuples(st.sampled_from(["init", "vmxoff", "smi", "rsm", "smi", "rsm", "reset"])),
     st.tuples(st.just("force"), values, values, bools),
-    st.tuples(st.just("filter"), bools, bools),
-    st.tuples(st.just("nested_state"), bools),
+    st.tuples(st.just("filter"), bools, bools), st.tuples(st.just("nested_state"), bools),
     st.tuples(st.just("migrate"), st.sampled_from(HOSTS), st.sampled_from(["nested-first", "msrs-first"]),
               st.permutations([SC, MC]), st.sampled_from(["keep", "keep", "keep", "drop"])),
 )
@@ -396,10 +360,8 @@ class TestHistories:
     """Machine, contract and record in lockstep."""
 
     @given(
-        host=st.sampled_from(HOSTS[:1] * 4 + HOSTS),
-        cpuid=st.sampled_from(CPUIDS[:1] * 3 + CPUIDS),
-        mask=st.just(0) | values,
-        value=values,
+        host=st.sampled_from(HOSTS[:1] * 4 + HOSTS), cpuid=st.sampled_from(CPUIDS[:1] * 3 + CPUIDS),
+        mask=st.just(0) | values, value=values,
         offer=st.sampled_from([(1, 3), (1, 3), (1, 1), (1, 0), (0, 3)]),
         assume=st.fixed_dictionaries({"init-withdraws-report": bools, "vm-entry-loads-shadow": bools}),
         exits=st.sampled_from([0, 7]),

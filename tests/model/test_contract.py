@@ -37,8 +37,7 @@ class TestSupportedForceSpecCtrl:
             (SPR, 0x447),
             (ICE_LAKE, 0),
             (SPR_WITHOUT_CONTROL, 0),
-            (without("STIBP"), 0x445),
-            (without("SSBD"), 0x443),
+            (without("STIBP"), 0x445), (without("SSBD"), 0x443),
             (without("RRSBA_CTRL"), 0x407),
             (without("RRSBA"), 0x407),
             (without("BHI_CTRL"), 0x047),
@@ -211,14 +210,8 @@ class TestRestore:
 class TestInit:
     """INIT outside VMX operation and SMM."""
 
-    @pytest.mark.parametrize(
-        ("kept_by", "withdraws", "expected"),
-        [
-            (ReportKeptBy.KVM, True, 0),
-            (ReportKeptBy.KVM, False, 3),
-            (ReportKeptBy.USERSPACE, True, 3),
-        ],
-    )
+    @pytest.mark.parametrize(("kept_by", "withdraws", "expected"), [
+        (ReportKeptBy.KVM, True, 0), (ReportKeptBy.KVM, False, 3), (ReportKeptBy.USERSPACE, True, 3)])
     def test_the_view_is_0_and_the_report_goes_where_init_reaches_it(self, kept_by, withdraws, expected):
         vcpu = contract(kept_by=kept_by, guest_view=5, report=3, user_mask=4, user_value=4)
         vcpu.init_withdraws_report = withdraws

@@ -1,8 +1,12 @@
-"""The word formulas, on values that tell the bits apart."""
+"""The word formulas, on values that tell the bits apart, and on random ones."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from specctrl.model.words import WORD, is_subset, merge, newly_set, overlay
+
+words = st.integers(0, WORD)
 
 
 class TestMerge:
@@ -68,3 +72,32 @@ class TestNewlySet:
     @pytest.mark.parametrize(("new", "old", "expected"), [(3, 1, 2), (1, 3, 0), (3, 3, 0), (2, 1, 2)])
     def test_only_bits_that_were_0_count(self, new, old, expected):
         assert expected == newly_set(new, old)
+
+
+class TestEveryWord:
+    """The word formulas, over all 64-bit values."""
+
+    @given(guest=words, mask=words, value=words)
+    def test_masked_bits_come_from_the_value_all_others_from_the_guest(self, guest, mask, value):
+        merged = merge(guest, mask, value)
+        assert (value & mask, guest & ~mask) == (merged & mask, merged & ~mask)
+        assert merged == merge(merged, mask, value) == merge(guest, mask, merged)
+
+    @given(guest=words, later=words, mask=words, value=words)
+    def test_the_processors_write_keeps_what_the_hypervisors_merge_forced(self, guest, later, mask, value):
+        in_force = merge(guest, mask, value)
+        assert merge(later, mask, in_force) == merge(later, mask, value)
+
+    @given(mask=words, value=words, requested=words)
+    def test_a_report_adds_bits_and_never_changes_userspaces(self, mask, value, requested):
+        value &= mask
+        new_mask, new_value = overlay(mask, value, requested)
+        assert (mask | requested, value) == (new_mask, new_value & mask)
+        assert requested & ~mask == new_value & ~mask
+        assert is_subset(new_value, new_mask)
+        assert (new_mask, new_value) == overlay(new_mask, new_value, requested)
+
+    @given(new=words, old=words)
+    def test_nothing_is_newly_set_exactly_if_it_was_all_set(self, new, old):
+        assert is_subset(new, old) is (newly_set(new, old) == 0)
+        assert new | old == old | newly_set(new, old)

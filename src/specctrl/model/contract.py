@@ -29,9 +29,7 @@ class ReportKeptBy(Enum):
     """Who keeps the guest's report: where the virtual MSRs live."""
 
     KVM = "kvm"  # in the kernel, as RFC v3 posts them
-    USERSPACE = (
-        "userspace"  # behind an MSR filter, with the per-vCPU capability, which was agreed on the list in June 2024
-    )
+    USERSPACE = "userspace"  # behind an MSR filter, with the capability per vCPU that the list agreed on in June 2024
     NOBODY = "nobody"  # there are no virtual MSRs
 
 
@@ -350,14 +348,8 @@ class Contract:
     # ---- what userspace does
 
     def restore_mode(
-        self,
-        level: int,
-        vmx_operation: bool,
-        controls: L1Controls,
-        smm: bool,
-        smm_left_level2: bool,
-        smm_left_vmx: bool,
-        init_pending: bool,
+        self, level: int, vmx_operation: bool, controls: L1Controls, smm: bool, smm_left_level2: bool,
+        smm_left_vmx: bool, init_pending: bool,
     ) -> None:
         """Userspace sets the mode (KVM_SET_NESTED_STATE, KVM_SET_VCPU_EVENTS); no word changes."""
         self.level = level
@@ -398,9 +390,7 @@ class Contract:
 
         A view can be refused only if there is one: a host without the MSR gives its guests none.
         """
-        if (self.user_mask or self.user_value) and not can_force(
-            destination, self.user_mask, self.user_value
-        ):
+        if (self.user_mask or self.user_value) and not can_force(destination, self.user_mask, self.user_value):
             return False
         before = self.host
         self.host = destination

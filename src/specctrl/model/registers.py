@@ -1,7 +1,4 @@
-"""Every bit layout and number of the interface, once, as data.
-
-Pages, decoder, diagrams, scenario names and (later) C macros are all made from these tables.
-"""
+"""Every bit layout and number of the interface, once, as data; pages, decoder, drawings and C macros are made of it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

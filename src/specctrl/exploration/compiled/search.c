@@ -43,7 +43,7 @@ static void *grown(void *old, size_t count, size_t size)
 	return made;
 }
 
-/* Of parts of eight bytes, each times a number of its own: no product waits for another. */
+/* A hash: parts of eight bytes, each times a number of its own, so that no product waits for another. */
 static inline uint64_t mixed(const void *from, size_t size)
 {
 	uint64_t hash = 0, factor = 0x9e3779b97f4a7c15u, part;
@@ -155,8 +155,7 @@ static void print_history(uint32_t number)
 
 static void violated(unsigned property, uint32_t before, unsigned event)
 {
-	/* Of one state, the first event counts, in whichever order they are looked at. */
-	if (is_violated[property] && (first_violation[property] != before || last_event[property] < event))
+	if (is_violated[property])
 		return;
 	is_violated[property] = 1;
 	first_violation[property] = before;
@@ -223,76 +222,76 @@ static unsigned looked_at(const struct node *node)
 	return looks(node, (struct contract *)contracts.items + node->at, hosts + node->host);
 }
 
-/* What one event led to, until it is looked up. */
-struct reached { uint64_t hash; unsigned index, checked; struct node node; };
+/* What one event did, until it is judged. */
+struct reached { uint64_t hash; unsigned index, ends, noted, differs; struct node node; };
 static struct reached *reached;
 
 enum { AHEAD = 6 };
 
-/* Where every event leads from a state.  All are worked out before the first is looked up, so that memory comes in time. */
-static unsigned reach(uint32_t number)
+/* What every event does in a state.  All are worked out before the first is looked up, so that memory comes in time. */
+static unsigned reach(const struct node *from)
 {
-	const struct node from = ((struct node *)nodes.items)[number];
-	const struct move *row = moves_from(from.at);
+	const struct move *row = moves_from(from->at);
 	unsigned count = 0;
 	for (unsigned index = 0; index < nevents; index++) {
 		const struct event *event = events + index;
 		const struct move *move = row + index;
 		struct reached *to = reached + count;
 		word x0, x1;
-		unsigned noted = 0;
 		if (move->ends == IMPOSSIBLE)
 			continue;
-		transitions++;
-		to->node = from;
-		unsigned ends = of_vcpu(event->kind, &from, &to->node, hosts + from.host, hosts + event->to,
-					event->v0, event->v1, &x0, &x1, &noted);
-		if (ends == HOST_FAULT) {
-			violated(HOST_NEVER_FAULTS, number, index);
-			continue;
-		}
-		if (ends == CRASH) {
-			printf("crash");
-			print_history(number);
-			printf(" %u\n", index);
-			exit(0);
-		}
-		to->node.at = move->then;
-		if (event->flags & MIGRATION && ends == NOTHING)
-			to->node.host = event->to;
-		for (unsigned place = 0; noted >> place; place++)
-			if (noted >> place & 1)
-				violated(place, number, index);
-		if (ends != move->ends || x0 != move->x0 || x1 != move->x1) {
-			violated(event->violates, number, index);
-			if (event->violates != GUEST_READS)
-				continue;
-		}
+		count++;
 		to->index = index;
-		to->checked = ends == NOTHING && event->flags;
+		to->noted = 0;
+		to->node = *from;
+		to->ends = of_vcpu(event->kind, from, &to->node, hosts + from->host, hosts + event->to,
+				   event->v0, event->v1, &x0, &x1, &to->noted);
+		to->differs = to->ends != move->ends || x0 != move->x0 || x1 != move->x1;
+		to->node.at = move->then;
+		if (event->flags & MIGRATION && to->ends == NOTHING)
+			to->node.host = event->to;
 		to->hash = mixed(&to->node, sizeof to->node);
 		fetch_slot(&nodes, to->hash);
-		count++;
 	}
 	return count;
 }
 
 static void expand(uint32_t number)
 {
-	unsigned count = reach(number);
+	const struct node from = ((struct node *)nodes.items)[number];
+	unsigned count = reach(&from);
 	for (unsigned place = 0; place < count; place++) {
 		const struct reached *to = reached + place;
 		const struct event *event = events + to->index;
 		unsigned broken;
 		if (place + AHEAD < count)
 			fetch_item(&nodes, to[AHEAD].hash);
+		transitions++;
+		if (to->ends == HOST_FAULT) {
+			violated(HOST_NEVER_FAULTS, number, to->index);
+			continue;
+		}
+		if (to->ends == CRASH) {
+			printf("crash");
+			print_history(number);
+			printf(" %u\n", to->index);
+			exit(0);
+		}
+		for (unsigned property = 0; to->noted >> property; property++)
+			if (to->noted >> property & 1)
+				violated(property, number, to->index);
+		if (to->differs) {
+			violated(event->violates, number, to->index);
+			if (event->violates != GUEST_READS)
+				continue;
+		}
 		if (add(&to->node, to->hash, number, to->index)) {
 			broken = looked_at(&to->node);
 			for (unsigned property = 0; property < PROPERTIES; property++)
 				if (broken >> property & 1)
 					violated(property, number, to->index);
 		}
-		if (to->checked) {
+		if (to->ends == NOTHING && event->flags) {
 			broken = looked_at(&to->node);
 			if (event->flags & RESET ? broken & BROKEN_BY_RESET : broken & BROKEN_BY_MOVE)
 				violated(event->flags & RESET ? RESET_LEAVES : MIGRATION_IS, number, to->index);
